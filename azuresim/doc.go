@@ -1,0 +1,2 @@
+// Package azuresim plays the Azure APIs that Sockerless uses, on loopback.
+package azuresim
