@@ -1,0 +1,128 @@
+package wire
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"net"
+	"sync"
+)
+
+// Conn is one end of an accepted session: raw bytes both ways, half-closed on their own.
+type Conn struct {
+	net.Conn
+	r *bufio.Reader // what was read ahead with the headers; nil once that is used up
+}
+
+func newConn(c net.Conn, r *bufio.Reader) *Conn {
+	if r.Buffered() == 0 {
+		r = nil
+	}
+	return &Conn{Conn: c, r: r}
+}
+
+// Read reads what came with the headers first, then from the connection.
+func (c *Conn) Read(b []byte) (int, error) {
+	if c.r != nil {
+		if c.r.Buffered() > 0 {
+			return c.r.Read(b[:min(len(b), c.r.Buffered())])
+		}
+		c.r = nil
+	}
+	return c.Conn.Read(b)
+}
+
+// CloseWrite ends this direction and leaves the other one.
+func (c *Conn) CloseWrite() error {
+	if h, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return h.CloseWrite()
+	}
+	return c.Conn.Close()
+}
+
+// Reset abandons the session: the peer sees an error rather than an end.
+func (c *Conn) Reset() error {
+	switch r := c.Conn.(type) {
+	case interface{ Reset() error }:
+		return r.Reset()
+	case *net.TCPConn:
+		r.SetLinger(0) //nolint:errcheck // the close below decides
+	}
+	return c.Conn.Close()
+}
+
+// raw returns the connection below once nothing is left to read ahead, so that the kernel may splice.
+func (c *Conn) raw() net.Conn {
+	if c.r != nil && c.r.Buffered() > 0 {
+		return c
+	}
+	return c.Conn
+}
+
+// HalfCloser is a stream whose write side ends on its own.
+type HalfCloser interface {
+	io.ReadWriteCloser
+	CloseWrite() error
+}
+
+// Splice copies both ways between a client's side and a process's side until the process's output has ended, then
+// closes both. The end of the client's input is passed on as a half-close. A client that vanishes closes the process's
+// side as well.
+func Splice(client, process HalfCloser) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { // ends with the client's input, or when both are closed below
+		_, err := copyBytes(process, client)
+		if err != nil {
+			process.Close()
+			return
+		}
+		process.CloseWrite() //nolint:errcheck // a process that has ended takes no more input
+	})
+	_, err := copyBytes(client, process)
+	if err == nil {
+		err = client.CloseWrite()
+	}
+	client.Close()
+	process.Close()
+	wg.Wait()
+	return err
+}
+
+// batch is 64 KiB and 12 bytes: yamux splits writes at 65524, link frames at 64 KiB, and a copy of less wakes more.
+const batch = 64<<10 + 12
+
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, batch); return &b }}
+
+func copyBytes(dst io.Writer, src io.Reader) (int64, error) {
+	if c, ok := src.(*Conn); ok {
+		src = c.raw()
+	}
+	if c, ok := dst.(*Conn); ok {
+		dst = c.Conn
+	}
+	if isSocket(src) && isSocket(dst) {
+		return io.Copy(dst, src) // the kernel splices
+	}
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
+	return io.CopyBuffer(onlyWriter{dst}, onlyReader{src}, *buf)
+}
+
+func isSocket(v any) bool {
+	switch v.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return true
+	}
+	return false
+}
+
+// onlyWriter and onlyReader hide the shortcuts that would bring a buffer of another size.
+type (
+	onlyWriter struct{ io.Writer }
+	onlyReader struct{ io.Reader }
+)
+
+// jsonOnly marshals as what it holds, hiding a binary form: the answer of a call is always JSON.
+type jsonOnly struct{ v any }
+
+func (j jsonOnly) MarshalJSON() ([]byte, error) { return json.Marshal(j.v) }
