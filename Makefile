@@ -1,0 +1,96 @@
+# The targets that people use have a line of help; `make` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO      ?= go
+BIN     := bin
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+
+# golangci-lint's own authors advise against a `tool` line: it would pull its dependencies into ours.
+LINT_VERSION := v2.15.0
+LINT         := $(BIN)/tools/golangci-lint-$(LINT_VERSION)
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: setup build ## run containers on a local Azure: everything it needs included
+	$(BIN)/sockerless demo
+
+.PHONY: test
+test: setup-test build ## run all tests, with the race detector, installing what they need
+	scripts/test
+
+.PHONY: check
+check: setup-test build fmt vet lint cross docs-check ## what a change must pass: format, vet, lint, import rules, cross builds, tests
+	scripts/test
+
+.PHONY: build
+build: ## put the programs into bin/
+	@mkdir -p $(BIN)
+	$(BUILD) -o $(BIN)/sockerless ./cmd/sockerless
+	$(BUILD) -o $(BIN)/sockerless-frontend-docker ./frontends/docker
+	$(BUILD) -o $(BIN)/sockerless-backend-aca ./backends/aca/cmd/sockerless-backend-aca
+	$(BUILD) -o $(BIN)/sockerless-agent ./agent/cmd/sockerless-agent
+	$(BUILD) -o $(BIN)/azuresim ./azuresim/cmd/azuresim
+	$(BUILD) -o $(BIN)/minibox ./azuresim/minibox/cmd/minibox
+
+.PHONY: e2e
+e2e: setup-test build ## run the sessions of the real docker CLI alone; RUN=walkthrough picks one
+	$(GO) test ./e2e -count=1 -timeout 20m $(if $(RUN),-run 'TestSessions/$(RUN)') -v
+
+.PHONY: soak
+soak: setup-test build ## the long sessions: hundreds of runs, a real Debian userland
+	SOCKERLESS_SOAK=1 $(GO) test ./e2e -count=1 -timeout 60m -v
+
+.PHONY: bench
+bench: setup build ## measure beside a local dockerd, if there is one
+	$(GO) run ./bench
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for 30 s
+	scripts/fuzz 30s
+
+.PHONY: fmt
+fmt: ## fail if a file is not formatted
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$bad" ]; then echo "not formatted:"; echo "$$bad"; exit 1; fi
+
+.PHONY: vet
+vet: ## go vet
+	$(GO) vet ./...
+
+.PHONY: lint
+lint: $(LINT) ## golangci-lint, see .golangci.yaml
+	$(LINT) run ./...
+
+$(LINT):
+	@mkdir -p $(@D)
+	GOBIN=$(CURDIR)/$(@D) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	mv $(@D)/golangci-lint $@
+
+.PHONY: cross
+cross: ## the frontend builds, and its tests compile, for the laptops that it is for
+	for os in darwin windows; do \
+	  GOOS=$$os CGO_ENABLED=0 $(GO) build -o /dev/null ./frontends/docker; \
+	  GOOS=$$os CGO_ENABLED=0 $(GO) vet ./frontends/... ./remote/... ./wire/... ./link/...; \
+	done
+
+.PHONY: docs-check
+docs-check: ## fail if a generated page is stale
+	$(GO) test ./engine/fields -run TestMarkdown -count=1
+
+.PHONY: setup
+setup: ## install what running needs: runc
+	scripts/setup run
+
+.PHONY: setup-test
+setup-test: ## install what the tests need: runc, a docker CLI, a C compiler for the race detector
+	scripts/setup test
+
+.PHONY: clean
+clean: ## remove bin/
+	rm -rf $(BIN)
