@@ -1,0 +1,83 @@
+package applet
+
+import (
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// nc is nc [-v] [-w SECONDS] HOST PORT, nc -z HOST PORT, or nc -l [-k] [-p] PORT: TCP to stdin and stdout.
+func nc(c *call) {
+	f, ok := c.flags("lkzvnp:w:", nil)
+	if !ok {
+		return
+	}
+	wait := time.Duration(0)
+	if f.has('w') {
+		n, err := strconv.Atoi(f.last('w', ""))
+		if err != nil || n < 1 {
+			c.usagef("invalid number '%s'", f.last('w', ""))
+			return
+		}
+		wait = time.Duration(n) * time.Second
+	}
+	if !f.has('l') {
+		if !c.need(2, 2) {
+			return
+		}
+		conn, err := net.DialTimeout("tcp", net.JoinHostPort(c.args[0], c.args[1]), wait)
+		if err != nil {
+			c.errorf("%s port %s: %v", c.args[0], c.args[1], reason(err))
+			return
+		}
+		if f.has('v') {
+			c.errorf("connected to %s port %s", c.args[0], c.args[1])
+			c.status = 0
+		}
+		if !f.has('z') {
+			c.shuttle(conn.(*net.TCPConn))
+		}
+		conn.Close()
+		return
+	}
+	if f.has('p') {
+		c.args = append([]string{f.last('p', "")}, c.args...)
+	}
+	if !c.need(1, 1) {
+		return
+	}
+	l, err := net.Listen("tcp", ":"+c.args[0])
+	if err != nil {
+		c.errorf("port %s: %v", c.args[0], reason(err))
+		return
+	}
+	defer l.Close()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			c.fail("", err)
+			return
+		}
+		c.shuttle(conn.(*net.TCPConn))
+		conn.Close()
+		if !f.has('k') {
+			return
+		}
+	}
+}
+
+// shuttle copies both ways until the peer ends its side; the end of stdin ends ours only.
+func (c *call) shuttle(conn *net.TCPConn) {
+	var once sync.Once
+	go func() { // ends with stdin, or with the process
+		if _, err := io.Copy(conn, os.Stdin); err == nil {
+			once.Do(func() { conn.CloseWrite() })
+		}
+	}()
+	if _, err := io.Copy(os.Stdout, conn); err != nil {
+		c.fail("", err)
+	}
+}
