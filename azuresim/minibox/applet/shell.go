@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"os/exec"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -57,12 +59,15 @@ options:
 		}
 	}
 
-	r, err := interp.New(interp.StdIO(os.Stdin, os.Stdout, os.Stderr), interp.ExecHandlers(runCommand))
+	s := &shell{}
+	r, err := interp.New(interp.StdIO(os.Stdin, os.Stdout, os.Stderr), interp.ExecHandlers(runCommand), interp.CallHandler(s.call))
 	if err != nil {
 		c.fail("", err)
 		return
 	}
-	var input io.Reader = byteReader{os.Stdin}
+	s.Runner = r
+	var stdinBytes io.Reader = byteReader{os.Stdin}
+	input := stdinBytes
 	name := c.name
 	switch {
 	case command:
@@ -90,38 +95,133 @@ options:
 		c.usagef("%v", err)
 		return
 	}
-	if command {
-		interactive = false
-	}
-	if interactive {
-		c.status = interact(r, input)
-	} else {
-		c.status = script(r, input, name)
+	// An assignment: variables cannot be set from outside without being exported.
+	r.Run(context.Background(), &syntax.CallExpr{Assigns: []*syntax.Assign{{
+		Name: &syntax.Lit{Value: zero}, Value: &syntax.Word{Parts: []syntax.WordPart{&syntax.SglQuoted{Value: name}}},
+	}}})
+	switch {
+	case interactive && input == stdinBytes:
+		c.status = s.interact(input)
+	case input == stdinBytes:
+		c.status = s.script(syntax.NewParser().InteractiveSeq(input), name)
+	default:
+		c.status = s.script(single(syntax.NewParser().StmtsSeq(input)), name)
 	}
 }
 
-// script runs statement by statement, so that what stands before a syntax error runs, as in other shells.
-func script(r *interp.Runner, input io.Reader, name string) int {
+// shell adds to mvdan's runner what it leaves out: $0, an exec that replaces the process, umask, kill as a program.
+type shell struct {
+	*interp.Runner
+	replace bool // the statement that runs is an exec of the shell itself, not of a subshell
+}
+
+// zero is the variable that stands for $0: the runner knows $0 only for whole files, and would run the EXIT trap after each.
+const zero = "_MINIBOX_0"
+
+func (s *shell) run(stmt *syntax.Stmt) int {
+	call, _ := stmt.Cmd.(*syntax.CallExpr)
+	s.replace = call != nil && len(call.Args) > 1 && call.Args[0].Lit() == "exec" && !stmt.Background && !stmt.Negated
+	syntax.Walk(stmt, func(n syntax.Node) bool {
+		switch n := n.(type) {
+		case *syntax.ParamExp:
+			if n.Param != nil && n.Param.Value == "0" {
+				n.Param.Value = zero
+			}
+		case *syntax.CmdSubst, *syntax.ProcSubst:
+			s.replace = false
+		}
+		return true
+	})
+	return exitStatus(s.Run(context.Background(), stmt))
+}
+
+// call sees every simple command before the runner looks for a builtin.
+func (s *shell) call(ctx context.Context, args []string) ([]string, error) {
+	hc := interp.HandlerCtx(ctx)
+	switch {
+	case args[0] == "kill":
+		// The runner knows the name as a builtin that it does not have.
+		if path, err := interp.LookPathDir(hc.Dir, hc.Env, "kill"); err == nil {
+			args[0] = path
+		}
+	case args[0] == "umask":
+		return umask(hc, args[1:]), nil
+	case args[0] == "exec" && len(args) > 1 && s.replace:
+		path, err := interp.LookPathDir(hc.Dir, hc.Env, args[1])
+		if err != nil {
+			return args, nil // the runner tells it
+		}
+		for fd, stream := range []any{hc.Stdin, hc.Stdout, hc.Stderr} {
+			file, ok := stream.(*os.File)
+			if !ok {
+				return args, nil
+			}
+			if int(file.Fd()) != fd {
+				if err := unix.Dup3(int(file.Fd()), fd, 0); err != nil {
+					return nil, err
+				}
+			}
+		}
+		if err := os.Chdir(hc.Dir); err != nil {
+			return nil, err
+		}
+		return nil, unix.Exec(path, args[1:], environment(hc))
+	}
+	return args, nil
+}
+
+func umask(hc interp.HandlerContext, args []string) []string {
+	if len(args) == 0 {
+		old := unix.Umask(0)
+		unix.Umask(old)
+		fmt.Fprintf(hc.Stdout, "%04o\n", old)
+		return []string{"true"}
+	}
+	mask, err := strconv.ParseUint(args[0], 8, 32)
+	if err != nil || mask > 0o777 || len(args) > 1 {
+		fmt.Fprintf(hc.Stderr, "umask: invalid mask '%s'\n", strings.Join(args, " "))
+		return []string{"false"}
+	}
+	unix.Umask(int(mask))
+	return []string{"true"}
+}
+
+// single makes a row of statements one of lists of them.
+func single(stmts iter.Seq2[*syntax.Stmt, error]) iter.Seq2[[]*syntax.Stmt, error] {
+	return func(yield func([]*syntax.Stmt, error) bool) {
+		for stmt, err := range stmts {
+			if !yield([]*syntax.Stmt{stmt}, err) {
+				return
+			}
+		}
+	}
+}
+
+// script runs what has been read before it reads on, so that what stands before a syntax error runs, as in other shells;
+// commands on stdin come by whole lines, because the rest of a line is not input of its first command.
+func (s *shell) script(input iter.Seq2[[]*syntax.Stmt, error], name string) int {
 	status := 0
-	for stmt, err := range syntax.NewParser(syntax.Variant(syntax.LangBash)).StmtsSeq(input) {
+	for stmts, err := range input {
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 			return 2
 		}
-		status = exitStatus(r.Run(context.Background(), stmt))
-		if r.Exited() {
-			return status
+		for _, stmt := range stmts {
+			status = s.run(stmt)
+			if s.Exited() {
+				return status
+			}
 		}
 	}
-	// An empty file runs the EXIT trap at its end.
-	if err := r.Run(context.Background(), &syntax.File{Name: name}); r.Exited() {
+	// The end of a file runs the EXIT trap.
+	if err := s.Run(context.Background(), &syntax.File{Name: name}); s.Exited() {
 		return exitStatus(err)
 	}
 	return status
 }
 
 // interact reads lines from a terminal in its line mode.
-func interact(r *interp.Runner, input io.Reader) int {
+func (s *shell) interact(input io.Reader) int {
 	// Ctrl-C ends what runs in the foreground and not the shell.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGQUIT)
 	lastStatus, prompt := 0, "$ "
@@ -130,7 +230,7 @@ func interact(r *interp.Runner, input io.Reader) int {
 	}
 	for {
 		// A parser does not go on after a syntax error; the shell does, with the next line.
-		parser := syntax.NewParser(syntax.Variant(syntax.LangBash))
+		parser := syntax.NewParser()
 		fmt.Fprint(os.Stderr, prompt)
 		failed := false
 		for stmts, err := range parser.InteractiveSeq(input) {
@@ -144,10 +244,8 @@ func interact(r *interp.Runner, input io.Reader) int {
 				continue
 			}
 			for _, stmt := range stmts {
-				status := exitStatus(r.Run(context.Background(), stmt))
-				lastStatus = status
-				if r.Exited() {
-					return status
+				if lastStatus = s.run(stmt); s.Exited() {
+					return lastStatus
 				}
 			}
 			fmt.Fprint(os.Stderr, prompt)
@@ -192,7 +290,7 @@ func runCommand(interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 func environment(hc interp.HandlerContext) []string {
 	var list []string
 	for name, v := range hc.Env.Each {
-		if v.Exported && v.IsSet() {
+		if v.Exported && v.IsSet() && name != zero {
 			list = append(list, name+"="+v.String())
 		}
 	}

@@ -13,8 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // tarCmd is tar c|x|t with v, z, f FILE, C FOLDER, p and --exclude PATTERN; the dash before the letters is optional.
