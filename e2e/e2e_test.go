@@ -1,0 +1,76 @@
+// Package e2e runs sessions of the real docker CLI against the real programs: the simulator, the backend and the
+// frontend, each a process of its own. A session is a txtar script in testdata; what the commands mean beside
+// testscript's own is in commands_test.go.
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// modes are the ways in which backend and agent find each other.
+var modes = []string{"reverse", "forward"}
+
+func TestSessions(t *testing.T) {
+	bin := programs(t)
+	scripts, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	soak := os.Getenv("SOCKERLESS_SOAK") != ""
+	for _, script := range scripts {
+		text, err := os.ReadFile(script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimSuffix(filepath.Base(script), ".txtar")
+		for _, mode := range modes {
+			// A script says in its head that it runs in both modes, or that it is for the soak only.
+			head, _, _ := strings.Cut(string(text), "\n\n")
+			if mode == "forward" && !strings.Contains(head, "# Both agent modes.") {
+				continue
+			}
+			t.Run(name+"/"+mode, func(t *testing.T) {
+				if strings.Contains(head, "# Soak only.") && !soak {
+					t.Skip("takes minutes: make soak runs it")
+				}
+				m := &machine{bin: bin, mode: mode}
+				t.Cleanup(func() {
+					if t.Failed() {
+						t.Log(m.logs())
+					}
+					m.remove()
+				})
+				testscript.Run(t, testscript.Params{
+					Files:               []string{script},
+					Setup:               m.setup,
+					Cmds:                commands,
+					RequireExplicitExec: true,
+				})
+			})
+		}
+	}
+}
+
+// programs returns the folder of the built programs, or ends the test.
+func programs(t *testing.T) string {
+	t.Helper()
+	bin, err := filepath.Abs("../bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"azuresim", "sockerless-backend-aca", "sockerless-frontend-docker", "sockerless-agent", "minibox"} {
+		if _, err := os.Stat(filepath.Join(bin, name)); err != nil {
+			t.Fatalf("%v: run `make build` first", err)
+		}
+	}
+	if _, err := exec.LookPath("docker"); err != nil {
+		t.Fatalf("%v: run `make setup-test` first", err)
+	}
+	return bin
+}

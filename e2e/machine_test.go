@@ -1,0 +1,259 @@
+package e2e
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// machine is what one session runs on: three processes, and their folders.
+type machine struct {
+	bin, dir string
+	mode     string // "reverse" or "forward"
+	socket   string
+	port     int // of the backend; it stays the same over restarts, since agents come back to it
+	mark     int // the last request that `sim mark` has forgotten
+
+	sim               *simulator
+	backend, frontend *program
+}
+
+// simulator is a running azuresim.
+type simulator struct {
+	*program
+	url string
+	env map[string]string // what it printed: the backend's settings
+}
+
+// program is one running process. Its log is kept and shown when the session fails.
+type program struct {
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
+}
+
+type machineKey struct{}
+
+func machineOf(ts *testscript.TestScript) *machine { return ts.Value(machineKey{}).(*machine) }
+
+// setup prepares a session's environment. The machine is ended when the session is.
+func (m *machine) setup(env *testscript.Env) error {
+	// The socket's path must stay below 108 bytes, so it is not in $WORK.
+	dir, err := os.MkdirTemp("", "sl-e2e-")
+	if err != nil {
+		return err
+	}
+	m.dir, m.socket = dir, filepath.Join(dir, "d.sock")
+	if m.port, err = freePort(); err != nil {
+		return err
+	}
+	env.Values[machineKey{}] = m
+	env.Defer(m.stop)
+
+	// A wrapper notes the exit code, which testscript does not tell.
+	docker, err := exec.LookPath("docker")
+	if err != nil {
+		return err
+	}
+	wrapped := filepath.Join(dir, "bin")
+	code := filepath.Join(dir, "code")
+	if err := os.Mkdir(wrapped, 0o755); err != nil {
+		return err
+	}
+	script := fmt.Sprintf("#!/bin/sh\ntrap : INT\n%s \"$@\"\nc=$?\necho $c >%s.$$ && mv %s.$$ %s\nexit $c\n", docker, code, code, code)
+	if err := os.WriteFile(filepath.Join(wrapped, "docker"), []byte(script), 0o755); err != nil {
+		return err
+	}
+	env.Setenv("PATH", wrapped+string(os.PathListSeparator)+env.Getenv("PATH"))
+	env.Setenv("CODE_FILE", code)
+	env.Setenv("HOME", dir)
+	env.Setenv("DOCKER_CONFIG", filepath.Join(dir, "docker-config"))
+	env.Setenv("BIN", m.bin)
+	env.Setenv("MODE", m.mode)
+	return nil
+}
+
+func (m *machine) startSimulator(flags []string) error {
+	data := filepath.Join(m.dir, "azure")
+	p, out, err := m.start("azuresim", append([]string{"-data", data}, flags...), nil)
+	if err != nil {
+		return err
+	}
+	m.sim = &simulator{program: p, env: map[string]string{}}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		line := strings.TrimPrefix(lines.Text(), "export ")
+		if line == "" {
+			break // the end of the settings
+		}
+		if k, v, ok := strings.Cut(line, "="); ok {
+			m.sim.env[k] = strings.Trim(v, "'\"")
+		}
+	}
+	m.sim.url = m.sim.env["SOCKERLESS_ENDPOINT_URL"]
+	if m.sim.url == "" {
+		return fmt.Errorf("azuresim ended early: %s", m.log("azuresim"))
+	}
+	go io.Copy(io.Discard, out) // ends with the simulator
+	return nil
+}
+
+func (m *machine) startBackend() error {
+	env := []string{
+		"SOCKERLESS_DATA_DIR=" + filepath.Join(m.dir, "backend"),
+		"SOCKERLESS_ACA_LINGER=20s",
+	}
+	for k, v := range m.sim.env {
+		env = append(env, k+"="+v)
+	}
+	if m.mode == "reverse" {
+		env = append(env, fmt.Sprintf("SOCKERLESS_CALLBACK_URL=http://host.azuresim.internal:%d", m.port))
+	}
+	addr := fmt.Sprintf("127.0.0.1:%d", m.port)
+	p, out, err := m.start("sockerless-backend-aca", []string{"-addr", addr}, env)
+	if err != nil {
+		return err
+	}
+	go io.Copy(io.Discard, out) // ends with the backend
+	m.backend = p
+	return m.await(p, "sockerless-backend-aca", "tcp", addr)
+}
+
+func (m *machine) startFrontend() error {
+	env := []string{"SOCKERLESS_DATA_DIR=" + filepath.Join(m.dir, "backend")}
+	p, out, err := m.start("sockerless-frontend-docker", []string{"-backend", fmt.Sprintf("http://localhost:%d", m.port), "-addr", "unix://" + m.socket}, env)
+	if err != nil {
+		return err
+	}
+	go io.Copy(io.Discard, out) // ends with the frontend
+	m.frontend = p
+	return m.await(p, "sockerless-frontend-docker", "unix", m.socket)
+}
+
+// start starts a program of bin/, its standard error in a log file.
+func (m *machine) start(name string, args, env []string) (*program, io.Reader, error) {
+	log, err := os.OpenFile(filepath.Join(m.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer log.Close()
+	cmd := exec.Command(filepath.Join(m.bin, name), args...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + m.dir, "TMPDIR=" + os.TempDir()}, env...)
+	cmd.Stderr = log
+	// If the test dies, what it started dies too.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd.Stdout = w
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		r.Close()
+		return nil, nil, err
+	}
+	p := &program{cmd: cmd, done: make(chan struct{})}
+	go func() { cmd.Wait(); close(p.done) }() // ends with the program
+	return p, r, nil
+}
+
+// await returns once something accepts connections at addr.
+func (m *machine) await(p *program, name, network, addr string) error {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		c, err := net.Dial(network, addr)
+		if err == nil {
+			return c.Close()
+		}
+		select {
+		case <-p.done:
+			return fmt.Errorf("%s ended early: %s", name, m.log(name))
+		default:
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s does not answer: %w: %s", name, err, m.log(name))
+		}
+	}
+}
+
+func (m *machine) log(name string) string {
+	text, err := os.ReadFile(filepath.Join(m.dir, name+".log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-8000):])
+}
+
+// command serves the session's `backend` and `frontend`.
+func (m *machine) command(args []string, p **program, start func() error) error {
+	if len(args) != 1 {
+		return errors.New("usage: kill|stop|start")
+	}
+	switch args[0] {
+	case "kill":
+		return (*p).end(syscall.SIGKILL)
+	case "stop":
+		return (*p).end(syscall.SIGTERM)
+	case "start":
+		return start()
+	}
+	return fmt.Errorf("unknown: %s", args[0])
+}
+
+// end sends a signal and waits for the end, which it enforces after half a minute.
+func (p *program) end(sig syscall.Signal) error {
+	p.cmd.Process.Signal(sig) // an error says that it has ended
+	select {
+	case <-p.done:
+		return nil
+	case <-time.After(30 * time.Second):
+		p.cmd.Process.Kill()
+		<-p.done
+		return fmt.Errorf("%s did not end on signal %v", filepath.Base(p.cmd.Path), sig)
+	}
+}
+
+func (m *machine) stop() {
+	for _, p := range []*program{m.frontend, m.backend} {
+		if p != nil {
+			p.end(syscall.SIGTERM)
+		}
+	}
+	if m.sim != nil {
+		m.sim.end(syscall.SIGTERM)
+	}
+}
+
+// remove deletes the machine's folder, unless SOCKERLESS_KEEP asks for it.
+func (m *machine) remove() {
+	if m.dir != "" && os.Getenv("SOCKERLESS_KEEP") == "" {
+		os.RemoveAll(m.dir)
+	}
+}
+
+// logs returns the ends of what the programs logged.
+func (m *machine) logs() string {
+	var b strings.Builder
+	for _, name := range []string{"azuresim", "sockerless-backend-aca", "sockerless-frontend-docker"} {
+		fmt.Fprintf(&b, "\n--- %s\n%s", name, m.log(name))
+	}
+	return b.String()
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
