@@ -1,0 +1,264 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-yamux/v5"
+)
+
+// maxMessage is the payload of the largest yamux message with its header: a 64 KiB write stays in one piece.
+const maxMessage = 64<<10 + 12
+
+// Why a link has ended, or a connection was not made. Permanent tells which of them are for ever.
+var (
+	// ErrClosed: one of the two ends closed the link. It is a net.ErrClosed too.
+	ErrClosed = fmt.Errorf("link closed: %w", net.ErrClosed)
+	// ErrLost: the link was cut and not resumed within the resume window.
+	ErrLost = errors.New("link lost: not resumed in time")
+	// ErrBroken: the peer does not keep to the protocol above the carrier.
+	ErrBroken = errors.New("link broken: protocol violated")
+	// ErrRefused: the peer does not know the id, or not with this secret and these roles.
+	ErrRefused = errors.New("link refused: id, secret or role is wrong")
+	// ErrUnknownLink: the peer has no such link any more; it was restarted, or the link has ended there.
+	ErrUnknownLink = errors.New("link unknown to the peer")
+	// ErrImpostor: the peer does not know the secret itself, or somebody is in the middle.
+	ErrImpostor = errors.New("link refused: the peer cannot prove that it knows the secret")
+	// ErrVersion: the peer speaks no version of the link that we do.
+	ErrVersion = errors.New("link refused: the peer speaks another version")
+	// ErrReset ends a stream that the peer has reset; the link goes on.
+	ErrReset = errors.New("stream reset by the peer")
+)
+
+// Permanent reports whether an error of Dial or Link.Err says that trying again with the same Identity is of no use:
+// the proof was refused, the versions or the configuration are wrong. After ErrLost, ErrUnknownLink and ErrClosed a new
+// Dial may well succeed.
+func Permanent(err error) bool {
+	var c *configError
+	return errors.Is(err, ErrRefused) || errors.Is(err, ErrImpostor) || errors.Is(err, ErrVersion) || errors.As(err, &c)
+}
+
+// configError is a setting that no retry heals.
+type configError struct{ err error }
+
+func (e *configError) Error() string { return e.err.Error() }
+func (e *configError) Unwrap() error { return e.err }
+
+// Stats is what a link has done so far.
+type Stats struct {
+	Carriers int    // connections that it has run on; all but the first are resumes
+	BytesIn  uint64 // delivered, without what TLS, WebSocket and frames add
+	BytesOut uint64 // accepted, likewise, replays not counted
+	Replayed uint64 // sent a second time
+	Unacked  uint64 // sent or waiting, not yet acknowledged
+}
+
+// Link is an established link. It is safe for concurrent use and survives cuts of its carrier until the
+// resume window has passed. It is a net.Listener for the streams that the peer opens. Whoever got it closes it.
+type Link struct {
+	id       string
+	role     Role
+	peerRole Role
+	peer     Hello
+	token    token
+	opt      Options
+	r        *resumable
+	mux      *yamux.Session
+	incoming atomic.Int64 // accepted streams that have not ended
+	closing  atomic.Int64 // streams closed here that the peer still has open
+}
+
+// newLink makes a link without a carrier. client says which of yamux's two ends this is.
+func newLink(role Role, id string, tok token, peer Hello, opt Options, client bool) (*Link, error) {
+	l := &Link{id: id, role: role, peerRole: opt.Peer, peer: peer, token: tok, opt: opt}
+	l.r = newResumable(opt, Addr{role, id}, Addr{opt.Peer, id})
+	c := yamux.DefaultConfig()
+	// Pings that measure the path are below, in the resumable stream; a session must outlive every cut.
+	c.EnableKeepAlive = false
+	c.ConnectionWriteTimeout = opt.ResumeWindow + time.Minute
+	// The round trip steers the windows; it changes slowly, and 10,000 idle links should stay idle.
+	c.MeasureRTTInterval = 2 * time.Minute
+	c.MaxMessageSize = maxMessage
+	c.InitialStreamWindowSize = firstWindow
+	c.MaxStreamWindowSize = uint32(opt.MaxWindow)
+	// Accept enforces MaxStreams: yamux itself answers an excess from its receive loop, which must never
+	// wait for its send loop here, since it is what reads the acknowledgements that the send loop waits for.
+	c.MaxIncomingStreams = uint32(opt.MaxStreams) + 2*uint32(c.AcceptBacklog)
+	c.LogOutput = debugWriter{opt.Logger}
+	budget := &windowBudget{limit: opt.WindowBudget}
+	newSession := yamux.Server
+	if client {
+		newSession = yamux.Client
+	}
+	mux, err := newSession(l.r, c, budget.span)
+	if err != nil {
+		l.r.end(err)
+		return nil, fmt.Errorf("cannot multiplex link %s: %w", id, err)
+	}
+	l.mux = mux
+	return l, nil
+}
+
+// ID is the id that both ends authenticated for: a run id, or "frontend".
+func (l *Link) ID() string { return l.id }
+
+// Peer is what the other end said of itself, covered by the proof.
+func (l *Link) Peer() Hello { return l.peer }
+
+// PeerRole is the other end's role, which the proof covers.
+func (l *Link) PeerRole() Role { return l.peerRole }
+
+// Open opens a stream to the peer; the conn is a *Stream, the caller closes it. While the link is cut it succeeds at once or
+// waits, and so do the stream's writes. After the link's end it returns Err.
+func (l *Link) Open(ctx context.Context) (net.Conn, error) {
+	type result struct {
+		s   *yamux.Stream
+		err error
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	// yamux leaks the stream when a context ends its OpenStream, so it gets none: a stream that nobody
+	// waits for any more is reset when it is open.
+	got := make(chan result, 1)
+	go func() { // ends when yamux has taken the stream or the link ends
+		s, err := l.mux.OpenStream(context.Background())
+		got <- result{s, err}
+	}()
+	select {
+	case r := <-got:
+		if r.err != nil {
+			return nil, l.streamError(r.err)
+		}
+		return newStream(l, r.s, false), nil
+	case <-ctx.Done():
+		go func() { // as above
+			if r := <-got; r.err == nil {
+				_ = r.s.Reset()
+			}
+		}()
+		return nil, ctx.Err()
+	}
+}
+
+// Accept returns the next stream that the peer has opened, a *Stream; the caller closes it. After the link's end it returns Err.
+func (l *Link) Accept() (net.Conn, error) {
+	for {
+		s, err := l.mux.AcceptStream()
+		if err != nil {
+			return nil, l.endError()
+		}
+		if l.incoming.Add(1) > int64(l.opt.MaxStreams) {
+			l.incoming.Add(-1)
+			l.opt.Logger.Warn("stream refused: too many are open", "link", l.id, "limit", l.opt.MaxStreams)
+			go func() { _ = s.Reset() }() // ends when yamux has taken the reset or the link ends
+			continue
+		}
+		return newStream(l, s, true), nil
+	}
+}
+
+// Close says goodbye and waits until the peer has heard it, at most 2 s; while cut it does not wait. Both ends'
+// streams end with it, what is on its way in them included. Err is ErrClosed at both ends.
+func (l *Link) Close() error {
+	l.r.goodbye()
+	return l.mux.Close()
+}
+
+// Addr is this end's name, for net.Listener.
+func (l *Link) Addr() net.Addr { return l.r.local }
+
+// Done is closed when the link has ended; Err then says why.
+func (l *Link) Done() <-chan struct{} { return l.r.done }
+
+// Err is nil while the link goes on, then why it ended: ErrClosed after a goodbye of either end.
+func (l *Link) Err() error {
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	return l.r.err
+}
+
+// Cut resets the present carrier, as a broken network would; the link goes on over a new one.
+func (l *Link) Cut() {
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	if c := l.r.carrier; c != nil {
+		c.reset()
+		l.r.lose(c, errCut)
+	}
+}
+
+// Connected reports whether there is a carrier now.
+func (l *Link) Connected() bool {
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	return l.r.carrier != nil
+}
+
+// Stats returns what the link has done so far.
+func (l *Link) Stats() Stats {
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	s := l.r.stats
+	s.Unacked = l.r.out.next - l.r.out.acked
+	return s
+}
+
+// endError is Err once yamux has seen the end, which it may before the resumable is told.
+func (l *Link) endError() error {
+	<-l.r.done
+	return l.Err()
+}
+
+// streamError makes an error of yamux ours: the link's own reason, a reset, or a deadline as net has it.
+func (l *Link) streamError(err error) error {
+	// Not errors.Is: yamux wraps whatever ended the session, and a broken link must not look like a stream's end.
+	if err == nil || err == io.EOF { //nolint:errorlint
+		return err
+	}
+	if t, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err); ok && t.Timeout() {
+		return os.ErrDeadlineExceeded
+	}
+	if end := l.Err(); end != nil {
+		return end
+	}
+	switch {
+	case errors.Is(err, yamux.ErrStreamClosed):
+		return net.ErrClosed
+	case errors.Is(err, yamux.ErrStreamReset):
+		return ErrReset
+	}
+	return err
+}
+
+// Addr is one end's name on a link.
+type Addr struct {
+	Role Role
+	ID   string
+}
+
+// Network returns "link".
+func (Addr) Network() string { return "link" }
+
+// String returns role/id.
+func (a Addr) String() string { return string(a.Role) + "/" + a.ID }
+
+// debugWriter gives yamux's remarks to the logger.
+type debugWriter struct{ log *slog.Logger }
+
+func (w debugWriter) Write(p []byte) (int, error) {
+	w.log.Debug("yamux", "says", string(p))
+	return len(p), nil
+}
+
+var _ net.Listener = (*Link)(nil)

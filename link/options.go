@@ -1,0 +1,136 @@
+package link
+
+import (
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Role is what an end is, whoever dialled. The proof binds both ends' roles.
+type Role string
+
+// The three ends there are. A link is between a Backend and one of the others.
+const (
+	Agent    Role = "agent"
+	Backend  Role = "backend"
+	Frontend Role = "frontend"
+)
+
+// Hello is what an end says of itself in the handshake. It is covered by the proof.
+// As JSON it has at most 2048 bytes.
+type Hello struct {
+	Execution string `json:"execution,omitempty"` // the execution that an agent runs in; empty for other ends
+	BootID    string `json:"bootID,omitempty"`    // random for each start of an agent; empty for other ends
+	Version   string `json:"version,omitempty"`   // of the program
+}
+
+// Identity is the dialling end's part in the proof.
+type Identity struct {
+	Role   Role
+	ID     string // what the hub knows the secret by: a run id, or "frontend"; at most 256 bytes
+	Secret []byte // 32 bytes
+	Hello  Hello
+}
+
+// Options are the settings of a link or a hub. The zero value means the defaults.
+type Options struct {
+	// Peer is the only role that the other end may have. By default an agent and a frontend expect a
+	// backend, and a backend expects an agent: a hub for frontends must say Peer: Frontend, so that
+	// an agent's secret never opens a frontend's route.
+	Peer Role
+
+	// Hello is what a hub says of itself. Dial uses its Identity's.
+	Hello Hello
+
+	// ResumeWindow is how long a cut link waits for a new carrier before it ends; 5 min by default.
+	ResumeWindow time.Duration
+
+	// KeepAlive is how long a carrier may be silent before it is cut, once a ping has been sent on it;
+	// pings go out after half of it. 20 s by default.
+	KeepAlive time.Duration
+
+	// HandshakeTimeout bounds everything between the upgrade and the end of the proof; 5 s by default.
+	HandshakeTimeout time.Duration
+
+	// MaxHandshakes is how many handshakes a hub has in flight before it answers 503; 256 by default.
+	MaxHandshakes int
+
+	// MaxLinks is how many links one id may have at a hub; 64 by default.
+	MaxLinks int
+
+	// MaxStreams is how many streams the peer may have open at a time; one more is reset.
+	// 256 by default where the peer is an agent (what runs beside it is foreign code), else 4096.
+	MaxStreams int
+
+	// ReplayBuffer is how many sent bytes are kept for a replay until the peer acknowledges them;
+	// 4 MiB by default. It bounds the speed on one link: ReplayBuffer / round trip.
+	ReplayBuffer int
+
+	// MaxWindow is how far one stream's receive window grows with the round trip; 4 MiB by default.
+	// WindowBudget bounds the sum of what all windows of a link grow by beyond their first 256 KiB; 32 MiB by default.
+	MaxWindow    int
+	WindowBudget int
+
+	// RootCAs verifies an https URL; nil means the system's.
+	RootCAs *x509.CertPool
+
+	// Proxy says which proxy leads to a URL; nil means the environment's HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+	// It is not asked when Target.NetDial is set.
+	Proxy func(*http.Request) (*url.URL, error)
+
+	// Logger gets cuts, resumes and refusals; nil discards them.
+	Logger *slog.Logger
+}
+
+// withDefaults returns o with every zero field replaced by its default for an end of this role.
+func (o Options) withDefaults(role Role) Options {
+	if o.Peer == "" {
+		o.Peer = Backend
+		if role == Backend {
+			o.Peer = Agent
+		}
+	}
+	def(&o.ResumeWindow, 5*time.Minute)
+	def(&o.KeepAlive, 20*time.Second)
+	def(&o.HandshakeTimeout, 5*time.Second)
+	def(&o.MaxHandshakes, 256)
+	def(&o.MaxLinks, 64)
+	if o.Peer == Agent {
+		def(&o.MaxStreams, 256)
+	}
+	def(&o.MaxStreams, 4096)
+	def(&o.ReplayBuffer, 4<<20)
+	def(&o.MaxWindow, 4<<20)
+	def(&o.WindowBudget, 32<<20)
+	// yamux knows no smaller first window.
+	o.MaxWindow = max(o.MaxWindow, firstWindow)
+	// One message must fit, else a Write would wait for ever.
+	o.ReplayBuffer = max(o.ReplayBuffer, 4*segmentBig)
+	if o.Proxy == nil {
+		o.Proxy = http.ProxyFromEnvironment
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+func def[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// checkPair reports whether a link between these roles makes sense.
+func checkPair(a, b Role) error {
+	if (a == Backend) == (b == Backend) || !known(a) || !known(b) {
+		return fmt.Errorf("cannot link %q with %q", a, b)
+	}
+	return nil
+}
+
+func known(r Role) bool { return r == Agent || r == Backend || r == Frontend }

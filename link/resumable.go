@@ -1,0 +1,480 @@
+package link
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+const (
+	ackBytes  = 256 << 10              // so many received bytes are acknowledged at once,
+	ackFrames = 256                    // or so many frames,
+	ackDelay  = 200 * time.Millisecond // or what has come after this time.
+
+	// maxWaiting is how much a writer may have ahead of the carrier: everything on the link waits behind it.
+	maxWaiting = batchSize
+
+	// byeTimeout bounds a goodbye: the peer that has not heard it by then finds out by itself.
+	byeTimeout = 2 * time.Second
+)
+
+// resumable is the byte stream that goes on over one carrier after another. It is the net.Conn that yamux runs on.
+// One goroutine reads (yamux's receive loop); one at a time writes to the carrier, whichever finds something due.
+type resumable struct {
+	opt    Options
+	log    *slog.Logger
+	local  net.Addr
+	remote net.Addr
+	done   chan struct{} // closed when the stream has ended
+
+	mu       sync.Mutex
+	changed  sync.Cond // carrier, reading, flushing, room or err
+	carrier  *carrier  // nil while cut
+	reading  bool      // Read is inside the carrier, perhaps an old one
+	flushing bool      // some goroutine is inside flush
+	out      replay
+	pieces   [][]byte // flush's own
+	control  []byte   // flush's own
+	received uint64   // bytes delivered
+	told     uint64   // received, as the peer was last told
+	frames   int      // data frames since then
+	ackArmed bool     // the ack timer runs
+	ackDue   bool
+	pingDue  bool
+	pongDue  bool
+	byeDue   bool
+	byeSent  bool
+	byeHeard bool
+	heard    time.Time // when the last byte came
+	pinged   time.Time // when the last ping was sent
+	deadline time.Time // of Write
+	err      error     // why it ended
+	stats    Stats
+
+	ackTimer   *time.Timer
+	aliveTimer *time.Timer
+	lostTimer  *time.Timer   // runs while cut
+	cut        chan struct{} // gets a token at each cut, for the end that dials
+}
+
+var (
+	errReplaced = errors.New("replaced by a newer connection")
+	errSilent   = errors.New("nothing heard after a ping")
+	errCut      = errors.New("cut on demand")
+)
+
+func newResumable(opt Options, local, remote net.Addr) *resumable {
+	r := &resumable{
+		opt: opt, log: opt.Logger, local: local, remote: remote,
+		done: make(chan struct{}), cut: make(chan struct{}, 1),
+	}
+	r.changed.L = &r.mu
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ackTimer = stopped(r.ackLate)
+	r.lostTimer = stopped(r.lost)
+	r.aliveTimer = time.AfterFunc(opt.KeepAlive/2, r.alive)
+	return r
+}
+
+// stopped returns a timer that runs f after a Reset.
+func stopped(f func()) *time.Timer {
+	t := time.AfterFunc(time.Hour, f)
+	t.Stop()
+	return t
+}
+
+// Read delivers the peer's bytes. It waits through cuts and returns err after the end.
+func (r *resumable) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for {
+		for r.carrier == nil && r.err == nil {
+			r.changed.Wait()
+		}
+		if r.err != nil {
+			return 0, r.err
+		}
+		c := r.carrier
+		r.reading = true
+		r.mu.Unlock()
+		n, f, err := c.next(p)
+		r.mu.Lock()
+		r.reading = false
+		if r.carrier != c {
+			// Somebody waits for what this carrier still delivered.
+			r.changed.Broadcast()
+		}
+		switch {
+		case n > 0:
+			r.took(n)
+		case err == nil:
+			err = r.handle(c, f)
+		}
+		if err != nil {
+			r.lose(c, err)
+		}
+		if n > 0 {
+			return n, nil
+		}
+	}
+}
+
+// took counts n delivered bytes. r.mu is held.
+func (r *resumable) took(n int) {
+	r.received += uint64(n)
+	r.stats.BytesIn += uint64(n)
+	r.heard = time.Now()
+	if r.received-r.told >= ackBytes {
+		r.ackDue = true
+		r.kick()
+	} else if !r.ackArmed {
+		r.ackArmed = true
+		r.ackTimer.Reset(ackDelay)
+	}
+}
+
+// handle takes a frame's header. r.mu is held.
+func (r *resumable) handle(c *carrier, f frame) error {
+	r.heard = time.Now()
+	if r.carrier != c {
+		// What an old carrier says besides bytes is of no use: the handshake of the new one says it again.
+		return nil
+	}
+	if err := r.out.ack(f.ack); err != nil {
+		return err
+	}
+	r.changed.Broadcast()
+	switch f.kind {
+	case frameData:
+		if f.seq != r.received {
+			return errFrame
+		}
+		c.left = f.length
+		if r.frames++; r.frames >= ackFrames {
+			r.ackDue = true
+			r.kick()
+		}
+	case framePing:
+		r.pongDue = true
+		r.kick()
+	case frameBye:
+		r.byeHeard = true
+		if r.byeSent {
+			r.finish(ErrClosed)
+			return nil
+		}
+		r.byeDue = true
+		r.kick()
+	}
+	return nil
+}
+
+// Write appends p to the stream and writes it to the carrier, if no other goroutine is at that. It waits while too much is
+// unacknowledged or on its way, until the write deadline. Once it has taken the bytes, a cut is no error.
+func (r *resumable) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.room() {
+		if err := r.waitRoom(); err != nil {
+			return 0, err
+		}
+	}
+	if r.err != nil {
+		return 0, r.err
+	}
+	r.out.add(p)
+	r.stats.BytesOut += uint64(len(p))
+	if r.carrier != nil && !r.flushing {
+		r.flushing = true
+		r.flush(r.carrier)
+	}
+	return len(p), nil
+}
+
+// room reports whether Write may go on. r.mu is held.
+func (r *resumable) room() bool {
+	return r.err != nil || (r.out.cost < r.opt.ReplayBuffer && r.out.waiting() < maxWaiting)
+}
+
+// waitRoom waits for room until the write deadline. r.mu is held.
+func (r *resumable) waitRoom() error {
+	for !r.room() {
+		if r.deadline.IsZero() {
+			r.changed.Wait()
+			continue
+		}
+		left := time.Until(r.deadline)
+		if left <= 0 {
+			return os.ErrDeadlineExceeded
+		}
+		wake := time.AfterFunc(left, r.changed.Broadcast)
+		r.changed.Wait()
+		wake.Stop()
+	}
+	return nil
+}
+
+// kick has what is due written by a goroutine of its own, if none is at it: a reader must not write, or two ends
+// that both have much to send stop each other. r.mu is held.
+func (r *resumable) kick() {
+	if r.carrier == nil || r.flushing {
+		return
+	}
+	r.flushing = true
+	c := r.carrier
+	go func() { // ends when nothing is due or the carrier is lost
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.flush(c)
+	}()
+}
+
+// flush writes what is due until nothing is. r.mu is held, and the caller has set r.flushing.
+func (r *resumable) flush(c *carrier) {
+	for r.carrier == c {
+		pieces := r.due()
+		if len(pieces) == 0 {
+			break
+		}
+		r.mu.Unlock()
+		err := c.send(pieces)
+		r.mu.Lock()
+		clear(pieces)
+		if err != nil {
+			r.lose(c, err)
+			break
+		}
+		r.out.wroteAll()
+		r.changed.Broadcast()
+		if r.byeSent && r.byeHeard {
+			r.finish(ErrClosed)
+		}
+	}
+	r.flushing = false
+	r.changed.Broadcast()
+}
+
+// due gathers the next batch. r.mu is held.
+func (r *resumable) due() [][]byte {
+	r.control = r.control[:0]
+	if r.byeSent {
+		return nil
+	}
+	if r.pingDue {
+		r.say(framePing)
+	}
+	if r.pongDue {
+		r.say(framePong)
+	}
+	// The first place is for control frames: they are small, and what they say is more urgent than data.
+	r.pieces = r.out.batch(append(r.pieces[:0], nil), r.received)
+	if r.byeDue && r.out.waiting() == 0 && len(r.pieces) == 1 {
+		r.say(frameBye)
+		r.byeSent = true
+	}
+	if r.ackDue && len(r.pieces) == 1 && len(r.control) == 0 {
+		r.say(frameAck)
+	}
+	r.pingDue, r.pongDue = false, false
+	pieces := r.pieces
+	if len(r.control) > 0 {
+		pieces[0] = r.control
+	} else {
+		pieces = pieces[1:]
+	}
+	if len(pieces) > 0 {
+		r.told, r.frames, r.ackDue = r.received, 0, false
+	}
+	return pieces
+}
+
+// say appends a frame without payload to what goes out next. r.mu is held.
+func (r *resumable) say(kind frameType) {
+	n := len(r.control)
+	r.control = append(r.control, make([]byte, frameHeader)...)
+	frame{kind: kind, seq: r.out.next, ack: r.received}.put(r.control[n:])
+}
+
+// ackLate acknowledges what has come since the last acknowledgement.
+func (r *resumable) ackLate() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ackArmed = false
+	if r.err == nil && r.told < r.received {
+		r.ackDue = true
+		r.kick()
+	}
+}
+
+// alive pings a silent carrier and cuts one that does not answer.
+func (r *resumable) alive() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err != nil {
+		return
+	}
+	defer r.aliveTimer.Reset(r.opt.KeepAlive / 2)
+	if r.carrier == nil {
+		return
+	}
+	now := time.Now()
+	asked := r.pinged.After(r.heard)
+	switch {
+	case asked && now.Sub(r.pinged) >= r.opt.KeepAlive:
+		r.lose(r.carrier, errSilent)
+	case !asked && now.Sub(r.heard) >= r.opt.KeepAlive/2:
+		r.pingDue, r.pinged = true, now
+		r.kick()
+	}
+}
+
+// lose ends the carrier c after err; the stream waits for another one. r.mu is held.
+func (r *resumable) lose(c *carrier, err error) {
+	if r.carrier != c || r.err != nil {
+		return
+	}
+	c.close()
+	r.carrier = nil
+	r.changed.Broadcast()
+	if r.byeDue || r.byeSent || r.byeHeard {
+		r.finish(ErrClosed)
+		return
+	}
+	r.log.Debug("link cut", "peer", r.remote, "reason", err)
+	r.lostTimer.Reset(r.opt.ResumeWindow)
+	select {
+	case r.cut <- struct{}{}:
+	default:
+	}
+}
+
+// lost ends a stream that nobody has resumed in time.
+func (r *resumable) lost() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.carrier == nil {
+		r.finish(ErrLost)
+	}
+}
+
+// detach ends the present carrier, waits until what was read from it is delivered, and returns how much that is.
+func (r *resumable) detach() (received uint64, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.carrier != nil {
+		r.lose(r.carrier, errReplaced)
+	}
+	for (r.reading || r.flushing) && r.err == nil {
+		r.changed.Wait()
+	}
+	return r.received, r.err
+}
+
+// attach goes on over c with a peer that has the first has bytes. There is no carrier: detach came before.
+func (r *resumable) attach(c *carrier, has uint64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err != nil {
+		return r.err
+	}
+	again, err := r.out.rewind(has)
+	if err != nil {
+		r.finish(err)
+		return err
+	}
+	c.ready()
+	r.carrier = c
+	r.told, r.frames, r.ackDue = r.received, 0, false
+	r.pingDue, r.pongDue = false, false
+	r.heard, r.pinged = time.Now(), time.Time{}
+	r.lostTimer.Stop()
+	select {
+	case <-r.cut: // of the carrier before
+	default:
+	}
+	r.stats.Replayed += again
+	r.stats.Carriers++
+	r.changed.Broadcast()
+	r.kick()
+	return nil
+}
+
+// progress grows whenever a byte has come or has arrived at the peer.
+func (r *resumable) progress() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.received + r.out.acked
+}
+
+// goodbye tells the peer that the link is closed and waits until it has heard it, or for byeTimeout.
+func (r *resumable) goodbye() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.carrier == nil {
+		r.finish(ErrClosed)
+		return
+	}
+	r.byeDue = true
+	r.kick()
+	late := time.AfterFunc(byeTimeout, func() { r.end(ErrClosed) })
+	defer late.Stop()
+	for r.err == nil {
+		r.changed.Wait()
+	}
+}
+
+// end ends the stream; err says why.
+func (r *resumable) end(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.finish(err)
+}
+
+// finish is end; r.mu is held.
+func (r *resumable) finish(err error) {
+	if r.err != nil {
+		return
+	}
+	r.err = err
+	if r.carrier != nil {
+		r.carrier.close()
+		r.carrier = nil
+	}
+	r.ackTimer.Stop()
+	r.aliveTimer.Stop()
+	r.lostTimer.Stop()
+	r.out = replay{}
+	r.changed.Broadcast()
+	close(r.done)
+}
+
+// Close is yamux giving up; a Link that is closed has ended the stream before.
+func (r *resumable) Close() error {
+	r.end(ErrBroken)
+	return nil
+}
+
+func (r *resumable) LocalAddr() net.Addr  { return r.local }
+func (r *resumable) RemoteAddr() net.Addr { return r.remote }
+
+// SetWriteDeadline sets until when Write waits for room.
+func (r *resumable) SetWriteDeadline(t time.Time) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.deadline = t
+	r.changed.Broadcast()
+	return nil
+}
+
+// SetReadDeadline cannot be set: yamux never does.
+func (r *resumable) SetReadDeadline(time.Time) error { return os.ErrNoDeadline }
+
+// SetDeadline cannot be set: yamux never does.
+func (r *resumable) SetDeadline(time.Time) error { return os.ErrNoDeadline }

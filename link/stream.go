@@ -1,0 +1,283 @@
+package link
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-yamux/v5"
+)
+
+// copyBuffer is what one read or write of a bulk copy carries: one yamux message.
+const copyBuffer = 64 << 10
+
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}
+
+const (
+	// A peer that keeps sending this much for this long after Close gets a reset: nobody will ever read it.
+	lingerBytes = firstWindow
+	lingerTime  = time.Second
+
+	// maxClosing is how many closed streams of a link wait for the peer to close its end too.
+	maxClosing = 256
+)
+
+// Stream is one stream of a link: a net.Conn whose two ways close apart. It ends with Close, Reset, or its link.
+type Stream struct {
+	l        *Link
+	y        *yamux.Stream
+	accepted bool
+
+	rmu sync.Mutex // one reader
+	eof bool       // guarded by rmu
+	wmu sync.Mutex // one writer; keeps the end behind the data
+
+	mu       sync.Mutex
+	deadline time.Time // of Read
+	waiting  bool      // Read waits in yamux
+	armed    bool      // yamux has a read deadline
+	closed   bool
+}
+
+func newStream(l *Link, y *yamux.Stream, accepted bool) *Stream {
+	return &Stream{l: l, y: y, accepted: accepted}
+}
+
+// Read reads what has come. It returns io.EOF after the peer's CloseWrite or Close, ErrReset after its Reset, os.ErrDeadlineExceeded
+// after the read deadline, net.ErrClosed after Close, and the link's Err after its end.
+func (s *Stream) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	s.rmu.Lock()
+	defer s.rmu.Unlock()
+	if err := s.await(); err != nil {
+		return 0, err
+	}
+	n, err := s.y.Read(p)
+	if n > 0 {
+		// The only error beside data is a timeout of a deadline that yamux would not clear
+		// once the peer had closed its end: no window is needed any more, and the data is good.
+		return n, nil
+	}
+	return 0, s.readError(err)
+}
+
+// await waits until there is something to read. yamux applies a read deadline to the window update after a read too,
+// and then the peer never gets that window back; so the deadline is set while waiting only, and not while reading.
+// s.rmu is held.
+func (s *Stream) await() error {
+	s.mu.Lock()
+	switch {
+	case s.closed:
+		s.mu.Unlock()
+		return net.ErrClosed
+	case s.expired():
+		s.mu.Unlock()
+		return os.ErrDeadlineExceeded
+	}
+	s.waiting = true
+	if !s.deadline.IsZero() {
+		s.armed = true
+		_ = s.y.SetReadDeadline(s.deadline)
+	}
+	s.mu.Unlock()
+
+	_, err := s.y.Read(nil)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting = false
+	if s.armed {
+		s.armed = false
+		_ = s.y.SetReadDeadline(time.Time{})
+	}
+	if s.closed {
+		return net.ErrClosed
+	}
+	err = s.readError(err)
+	if err == os.ErrDeadlineExceeded && !s.expired() { //nolint:errorlint // streamError returns it as it is
+		// The deadline was moved in the meantime, or belongs to an earlier Read and yamux kept it.
+		return nil
+	}
+	return err
+}
+
+// expired reports whether the read deadline has passed. s.mu is held.
+func (s *Stream) expired() bool { return !s.deadline.IsZero() && !s.deadline.After(time.Now()) }
+
+// readError notes the end. s.rmu is held.
+func (s *Stream) readError(err error) error {
+	if err == io.EOF { //nolint:errorlint // see streamError
+		s.eof = true
+	}
+	return s.l.streamError(err)
+}
+
+// Write writes p. While the peer does not read, or the link is cut, it waits until the write deadline; how much of p was taken
+// by then is returned with the error.
+func (s *Stream) Write(p []byte) (int, error) {
+	s.wmu.Lock()
+	defer s.wmu.Unlock()
+	if s.isClosed() {
+		return 0, net.ErrClosed
+	}
+	n, err := s.y.Write(p)
+	if err != nil {
+		if s.isClosed() {
+			return n, net.ErrClosed
+		}
+		return n, s.l.streamError(err)
+	}
+	return n, nil
+}
+
+// ReadFrom copies r into the stream in pieces that suit the link.
+func (s *Stream) ReadFrom(r io.Reader) (int64, error) {
+	b := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(b)
+	return io.CopyBuffer(struct{ io.Writer }{s}, struct{ io.Reader }{r}, *b)
+}
+
+// WriteTo copies the stream into w in pieces that suit the link.
+func (s *Stream) WriteTo(w io.Writer) (int64, error) {
+	b := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(b)
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{s}, *b)
+}
+
+// CloseWrite ends this end's data, after a Write in progress: the peer reads io.EOF after it. Reading goes on.
+func (s *Stream) CloseWrite() error {
+	s.wmu.Lock()
+	defer s.wmu.Unlock()
+	if s.isClosed() {
+		return net.ErrClosed
+	}
+	return s.l.streamError(s.y.CloseWrite())
+}
+
+// Close ends both ways: what was written still arrives, what the peer sends is discarded, and a Read or Write in progress
+// returns net.ErrClosed. A peer that goes on sending gets a reset after a second. It does not wait.
+func (s *Stream) Close() error {
+	if !s.shut() {
+		return nil
+	}
+	go s.finish() // ends when the peer has closed its end too, or with the link
+	return nil
+}
+
+// Reset ends both ways at once, what was written but not read included; the peer gets ErrReset. It does not wait.
+func (s *Stream) Reset() error {
+	if s.shut() && s.accepted {
+		s.l.incoming.Add(-1)
+	}
+	go func() { _ = s.y.Reset() }() // ends when yamux has taken the reset or the link ends
+	return nil
+}
+
+// shut makes this end closed and wakes its readers and writers; it reports whether it was open.
+func (s *Stream) shut() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.closed = true
+	past := time.Unix(1, 0)
+	if s.waiting {
+		s.armed = true
+		_ = s.y.SetReadDeadline(past)
+	}
+	_ = s.y.SetWriteDeadline(past)
+	return true
+}
+
+func (s *Stream) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+// finish sends the end and reads what the peer still sends, which yamux does not do by itself: a peer whose window was
+// never opened again would wait for ever.
+func (s *Stream) finish() {
+	if s.accepted {
+		defer s.l.incoming.Add(-1)
+	}
+	defer s.l.closing.Add(-1)
+	crowded := s.l.closing.Add(1) > maxClosing
+
+	s.wmu.Lock()
+	err := s.y.CloseWrite()
+	s.wmu.Unlock()
+	s.rmu.Lock()
+	defer s.rmu.Unlock()
+	if s.eof || err != nil {
+		return
+	}
+	if crowded {
+		_ = s.y.Reset()
+		return
+	}
+	since, discarded := time.Now(), 0
+	for {
+		if _, err := s.y.Read(nil); err != nil {
+			return
+		}
+		b := copyBuffers.Get().(*[]byte)
+		n, err := s.y.Read(*b)
+		copyBuffers.Put(b)
+		if n == 0 && err != nil {
+			return
+		}
+		if discarded += n; discarded > lingerBytes && time.Since(since) > lingerTime {
+			_ = s.y.Reset()
+			return
+		}
+	}
+}
+
+// LocalAddr is this end's name on the link.
+func (s *Stream) LocalAddr() net.Addr { return s.l.r.local }
+
+// RemoteAddr is the peer's name on the link.
+func (s *Stream) RemoteAddr() net.Addr { return s.l.r.remote }
+
+// SetDeadline sets both deadlines.
+func (s *Stream) SetDeadline(t time.Time) error {
+	_ = s.SetReadDeadline(t)
+	return s.SetWriteDeadline(t)
+}
+
+// SetReadDeadline sets when Read stops waiting; zero is never.
+func (s *Stream) SetReadDeadline(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return net.ErrClosed
+	}
+	s.deadline = t
+	if s.waiting {
+		s.armed = true
+		return s.y.SetReadDeadline(t)
+	}
+	return nil
+}
+
+// SetWriteDeadline sets when Write stops waiting; zero is never.
+func (s *Stream) SetWriteDeadline(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return net.ErrClosed
+	}
+	return s.y.SetWriteDeadline(t)
+}
+
+var (
+	_ net.Conn      = (*Stream)(nil)
+	_ io.ReaderFrom = (*Stream)(nil)
+	_ io.WriterTo   = (*Stream)(nil)
+)
