@@ -63,7 +63,6 @@ type ContainerSpec struct {
 type Mount struct {
 	Volume   string // a name of ReplicaSpec.EmptyDirs or Shares
 	Path     string // absolute, inside the container
-	SubPath  string // folder inside the volume; empty: its root
 	ReadOnly bool
 }
 

@@ -1,0 +1,141 @@
+package azuresim
+
+import (
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Role is a role definition: what Azure publishes of a built-in role, as far as the simulator asks for it.
+type Role struct {
+	ID          string // GUID of the built-in role
+	Name        string
+	Actions     []string // control plane; * matches anything
+	DataActions []string // data plane
+}
+
+// builtinRoles are the published definitions (learn.microsoft.com/azure/role-based-access-control/built-in-roles),
+// without actions that nothing here asks for. The Jobs Contributor gets no join/action on environments: sources
+// disagree, and the stricter reading makes a missing assignment visible.
+var builtinRoles = []Role{
+	{ID: "8e3af657-a8ff-443c-a75c-2fe8c4bcb635", Name: "Owner", Actions: []string{"*"}},
+	{ID: "b24988ac-6180-42a0-ab88-20f7382dd24c", Name: "Contributor", Actions: []string{"*"}},
+	{ID: "acdd72a7-3385-48ef-bd42-f606fba81ae7", Name: "Reader", Actions: []string{"*/read"}},
+	{ID: "4e3d2b60-56ae-4dc6-a233-09c8e5a82e68", Name: "Container Apps Jobs Contributor", Actions: []string{
+		"Microsoft.App/jobs/*", "Microsoft.App/managedEnvironments/read", "Microsoft.Resources/subscriptions/resourceGroups/read"}},
+	{ID: "b9a307c4-5aa3-4b52-ba60-2b17c136cd7b", Name: "Container Apps Jobs Operator", Actions: []string{
+		"Microsoft.App/jobs/read", "Microsoft.App/jobs/*/read", "Microsoft.App/jobs/*/action",
+		"Microsoft.Resources/subscriptions/resourceGroups/read"}},
+	{ID: "edd66693-d32a-450b-997d-0158c03976b0", Name: "Container Apps Jobs Reader", Actions: []string{
+		"Microsoft.App/jobs/read", "Microsoft.App/jobs/*/read", "Microsoft.Resources/subscriptions/resourceGroups/read"}},
+	{ID: "57cc5028-e6a7-4284-868d-0611c5923f8d", Name: "Container Apps ManagedEnvironments Contributor", Actions: []string{
+		"Microsoft.App/managedEnvironments/*", "Microsoft.Resources/subscriptions/resourceGroups/read"}},
+	{ID: "1b32c00b-7eff-4c22-93e6-93d11d72d2d8", Name: "Container Apps ManagedEnvironments Reader", Actions: []string{
+		"Microsoft.App/managedEnvironments/read", "Microsoft.App/managedEnvironments/*/read",
+		"Microsoft.Resources/subscriptions/resourceGroups/read"}},
+	{ID: "f1a07417-d97a-45cb-824c-7a7467783830", Name: "Managed Identity Operator", Actions: []string{
+		"Microsoft.ManagedIdentity/userAssignedIdentities/*/read", "Microsoft.ManagedIdentity/userAssignedIdentities/read",
+		// Azure's "*/assign/action" also covers the action as it appears in its own refusals.
+		"Microsoft.ManagedIdentity/userAssignedIdentities/*/assign/action", "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action", "Microsoft.Resources/subscriptions/resourceGroups/read"}},
+	{ID: "73c42c96-874c-492b-b04d-ab87d138a893", Name: "Log Analytics Reader", Actions: []string{
+		"*/read", "Microsoft.OperationalInsights/workspaces/analytics/query/action"}},
+	{ID: "7f951dda-4ed3-4680-a7ca-43fe172d538d", Name: "AcrPull", Actions: []string{"Microsoft.ContainerRegistry/registries/pull/read"}},
+	{ID: "8311e382-0749-4cb8-b61a-304f252e45ec", Name: "AcrPush", Actions: []string{
+		"Microsoft.ContainerRegistry/registries/pull/read", "Microsoft.ContainerRegistry/registries/push/write"}},
+	{ID: "c2f4ef07-c644-48eb-af81-4b1b4947fb11", Name: "AcrDelete", Actions: []string{"Microsoft.ContainerRegistry/registries/artifacts/delete"}},
+}
+
+// Assignment gives a principal a role on a scope and everything below it.
+type Assignment struct {
+	Principal string `json:"principal"` // object id
+	Role      string `json:"role"`      // name of a built-in role
+	Scope     string `json:"scope"`     // ARM id
+}
+
+// access evaluates role assignments.
+type access struct {
+	mu          sync.RWMutex
+	assignments []Assignment
+}
+
+func (a *access) assign(as Assignment) bool {
+	if !slices.ContainsFunc(builtinRoles, func(r Role) bool { return strings.EqualFold(r.Name, as.Role) }) {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !slices.ContainsFunc(a.assignments, as.equal) {
+		a.assignments = append(a.assignments, as)
+	}
+	return true
+}
+
+func (a *access) unassign(as Assignment) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	before := len(a.assignments)
+	a.assignments = slices.DeleteFunc(a.assignments, as.equal)
+	return len(a.assignments) < before
+}
+
+func (a *access) list() []Assignment {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return slices.Clone(a.assignments)
+}
+
+// allowed tells whether the principal may do action on scope.
+func (a *access) allowed(principal, action, scope string) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for _, as := range a.assignments {
+		if as.Principal != principal || !within(scope, as.Scope) {
+			continue
+		}
+		for _, role := range builtinRoles {
+			if !strings.EqualFold(role.Name, as.Role) {
+				continue
+			}
+			for _, pattern := range role.Actions {
+				if matchAction(pattern, action) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func (as Assignment) equal(other Assignment) bool {
+	return as.Principal == other.Principal && strings.EqualFold(as.Role, other.Role) && strings.EqualFold(as.Scope, other.Scope)
+}
+
+// within tells whether scope is parent or below it. ARM ids compare without case.
+func within(scope, parent string) bool {
+	scope, parent = strings.ToLower(strings.TrimSuffix(scope, "/")), strings.ToLower(strings.TrimSuffix(parent, "/"))
+	return scope == parent || strings.HasPrefix(scope, parent+"/")
+}
+
+// matchAction matches an action against a pattern in which * stands for any run of characters, slashes included.
+func matchAction(pattern, action string) bool {
+	pattern, action = strings.ToLower(pattern), strings.ToLower(action)
+	head, rest, found := strings.Cut(pattern, "*")
+	if !found {
+		return pattern == action
+	}
+	if !strings.HasPrefix(action, head) {
+		return false
+	}
+	action = action[len(head):]
+	for {
+		part, next, more := strings.Cut(rest, "*")
+		if !more {
+			return strings.HasSuffix(action, part)
+		}
+		i := strings.Index(action, part)
+		if i < 0 {
+			return false
+		}
+		action, rest = action[i+len(part):], next
+	}
+}

@@ -1,0 +1,160 @@
+package azuresim
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// Listen says where a simulator is to be reached. Every address must be on loopback; port 0 takes a free one.
+type Listen struct {
+	HTTP  string // default 127.0.0.1:0
+	HTTPS string // default 127.0.0.1:0
+	DNS   string // default 127.0.0.1:0
+}
+
+// Server is a simulator with listeners. Close it before the simulator.
+type Server struct {
+	URL         string // http://127.0.0.1:PORT
+	HTTPSURL    string // https://127.0.0.1:PORT
+	CAFile      string // PEM of the authority that signed the https certificate
+	LoginServer string // localhost:PORT, the registry's name in image references
+	DNSAddr     string // 127.0.0.1:PORT, udp and tcp
+
+	log      *slog.Logger
+	servers  []*http.Server
+	serving  sync.WaitGroup
+	closeDNS func()
+}
+
+// Serve opens the listeners and answers on them until Server.Close. Call it before the first request, and once.
+func (s *Simulator) Serve(l Listen) (*Server, error) {
+	for _, addr := range []*string{&l.HTTP, &l.HTTPS, &l.DNS} {
+		if *addr == "" {
+			*addr = "127.0.0.1:0"
+		}
+		host, _, err := net.SplitHostPort(*addr)
+		if err != nil {
+			return nil, fmt.Errorf("cannot listen on %q: %w", *addr, err)
+		}
+		if !isLoopbackName(host) {
+			return nil, fmt.Errorf("cannot listen on %s: the simulator is no security boundary and listens on loopback only", *addr)
+		}
+	}
+	cert, caFile, err := loadCertificate(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := net.Listen("tcp", l.HTTP)
+	if err != nil {
+		return nil, fmt.Errorf("cannot serve http: %w", err)
+	}
+	secure, err := net.Listen("tcp", l.HTTPS)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot serve https: %w", err), plain.Close())
+	}
+	srv := &Server{CAFile: caFile, log: s.log}
+	if srv.DNSAddr, srv.closeDNS, err = s.zone.listen(l.DNS); err != nil {
+		return nil, errors.Join(err, plain.Close(), secure.Close())
+	}
+	s.addr.set(plain.Addr().String(), secure.Addr().String())
+	srv.URL, srv.HTTPSURL = "http://"+plain.Addr().String(), "https://"+secure.Addr().String()
+	srv.LoginServer = "localhost:" + portOf(plain.Addr().String())
+	srv.serve(s, plain)
+	srv.serve(s, tls.NewListener(secure, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}))
+	return srv, nil
+}
+
+func (srv *Server) serve(h http.Handler, l net.Listener) {
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 20 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 256 << 10,
+		ErrorLog: slog.NewLogLogger(srv.log.Handler(), slog.LevelDebug)}
+	srv.servers = append(srv.servers, server)
+	srv.serving.Go(func() { // ends with Close
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			srv.log.Error("listener ended", "address", l.Addr().String(), "error", err)
+		}
+	})
+}
+
+// Close ends the listeners: what is being answered has a second to finish.
+func (srv *Server) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	var err error
+	for _, server := range srv.servers {
+		if server.Shutdown(ctx) != nil {
+			err = errors.Join(err, server.Close())
+		}
+	}
+	srv.closeDNS()
+	srv.serving.Wait()
+	return err
+}
+
+// loadCertificate reads the https certificate of the data folder and its authority, or makes them.
+func loadCertificate(dir string) (cert tls.Certificate, caFile string, err error) {
+	caFile = filepath.Join(dir, "ca.pem")
+	certFile, keyFile := filepath.Join(dir, "tls.pem"), filepath.Join(dir, "tls-key.pem")
+	if _, err := os.Stat(caFile); err != nil {
+		if err := makeCertificate(caFile, certFile, keyFile); err != nil {
+			return cert, "", fmt.Errorf("cannot make the https certificate: %w", err)
+		}
+	}
+	if cert, err = tls.LoadX509KeyPair(certFile, keyFile); err != nil {
+		return cert, "", fmt.Errorf("cannot read the https certificate: %w", err)
+	}
+	return cert, caFile, nil
+}
+
+// certificateLife is long: the authority lives in one data folder and its key is thrown away.
+const certificateLife = 10 * 365 * 24 * time.Hour
+
+func makeCertificate(caFile, certFile, keyFile string) error {
+	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "azuresim"}, NotBefore: now.Add(-time.Hour),
+		NotAfter: now.Add(certificateLife), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, &caKey.PublicKey, caKey)
+	if err != nil {
+		return err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "localhost"}, NotBefore: now.Add(-time.Hour),
+		NotAfter: now.Add(certificateLife), KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames: []string{"localhost", "host.azuresim.internal"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}}
+	der, err := x509.CreateCertificate(rand.Reader, leaf, ca, &key.PublicKey, caKey)
+	if err != nil {
+		return err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	block := func(kind string, der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}) }
+	return errors.Join(
+		writeFile(keyFile, block("PRIVATE KEY", keyDER)),
+		writeFile(certFile, block("CERTIFICATE", der)),
+		writeFile(caFile, block("CERTIFICATE", caDER)), // last: its presence says that the others are there
+	)
+}
