@@ -11,8 +11,8 @@ import (
 
 // serveAdmin answers /_sim/, which is no part of Azure: it lets a test in another process see and disturb the simulator.
 //
-//	GET    /_sim/requests[?since=N]   {"requests": [Request...]}, those after number N
-//	GET    /_sim/jobs                 {"jobs": [{"name", "provisioningState", "executions": [{"name", "status", "replicas": [...]}]}]}
+//	GET    /_sim/requests[?after=N]   [Request...], those after number N
+//	GET    /_sim/jobs                 [JobInfo...], by name
 //	POST   /_sim/faults               Fault: injects it
 //	DELETE /_sim/faults               forgets every fault
 //	POST   /_sim/preempt              {"execution": NAME}: takes its replica away
@@ -46,16 +46,16 @@ func (s *Simulator) serveAdmin(w http.ResponseWriter, r *http.Request) {
 	}
 	switch r.Method + " " + r.URL.Path {
 	case "GET /_sim/requests":
-		since := 0
-		if v := r.URL.Query().Get("since"); v != "" {
-			if since, err = strconv.Atoi(v); err != nil {
+		after := 0
+		if v := r.URL.Query().Get("after"); v != "" {
+			if after, err = strconv.Atoi(v); err != nil {
 				fail(err)
 				return
 			}
 		}
-		writeJSON(w, http.StatusOK, map[string]any{"requests": append([]Request{}, s.Requests(since)...)})
+		writeJSON(w, http.StatusOK, append([]Request{}, s.Requests(after)...))
 	case "GET /_sim/jobs":
-		writeJSON(w, http.StatusOK, map[string]any{"jobs": s.Jobs()})
+		writeJSON(w, http.StatusOK, s.Jobs())
 	case "POST /_sim/faults":
 		var f Fault
 		if decode(&f) {

@@ -41,7 +41,7 @@ func (l *requestLog) add(r Request) {
 	l.list = append(l.list, r)
 }
 
-// Requests lists the calls after number seq (0: all that are kept), oldest first.
+// Requests lists the calls with a greater number than seq (0: all that are kept), oldest first.
 func (s *Simulator) Requests(seq int) []Request {
 	s.requests.mu.Lock()
 	defer s.requests.mu.Unlock()

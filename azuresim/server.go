@@ -19,6 +19,11 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
 // Listen says where a simulator is to be reached. Every address must be on loopback; port 0 takes a free one.
@@ -157,4 +162,47 @@ func makeCertificate(caFile, certFile, keyFile string) error {
 		writeFile(certFile, block("CERTIFICATE", der)),
 		writeFile(caFile, block("CERTIFICATE", caDER)), // last: its presence says that the others are there
 	)
+}
+
+// Environ is the environment of a program that uses this Azure: the settings of sockerless-backend-aca, and the
+// operator's credentials for azidentity. It holds a secret.
+func (s *Simulator) Environ(srv *Server) []string {
+	w := s.world
+	return []string{
+		"SOCKERLESS_ENDPOINT_URL=" + srv.URL,
+		"SOCKERLESS_CA_FILE=" + srv.CAFile,
+		"SOCKERLESS_ACA_SUBSCRIPTION_ID=" + w.Subscription,
+		"SOCKERLESS_ACA_RESOURCE_GROUP=" + w.ResourceGroup,
+		"SOCKERLESS_ACA_ENVIRONMENT=" + w.Environment,
+		"SOCKERLESS_ACA_LOCATION=" + w.Location,
+		"SOCKERLESS_ACA_LOG_ANALYTICS_WORKSPACE=" + w.WorkspaceCustomerID,
+		"SOCKERLESS_ACA_STORAGE_ACCOUNT=" + w.StorageAccount,
+		"SOCKERLESS_ACA_IDENTITY=" + w.PullIdentityID(),
+		"SOCKERLESS_ACA_ACR=" + srv.LoginServer,
+		"SOCKERLESS_ACA_RESOLVER=" + srv.DNSAddr,
+		"AZURE_TENANT_ID=" + w.Tenant,
+		"AZURE_CLIENT_ID=" + s.operator.ClientID,
+		"AZURE_CLIENT_SECRET=" + s.operator.Secret,
+		"ACR_SERVER=" + srv.LoginServer,
+	}
+}
+
+// Push puts an image into the registry as NAME:TAG, with the operator's rights.
+func (s *Simulator) Push(ctx context.Context, srv *Server, image string, content v1.Image) error {
+	ref, err := name.NewTag(srv.LoginServer+"/"+image, name.Insecure)
+	if err != nil {
+		return fmt.Errorf("cannot push %s: %w", image, err)
+	}
+	token, err := s.registry.refreshToken(s.operator)
+	if err != nil {
+		return err
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	defer transport.CloseIdleConnections()
+	err = remote.Write(ref, content, remote.WithContext(ctx), remote.WithTransport(transport),
+		remote.WithAuth(authn.FromConfig(authn.AuthConfig{Username: acrTokenUser, Password: token})))
+	if err != nil {
+		return fmt.Errorf("cannot push %s: %w", image, err)
+	}
+	return nil
 }
