@@ -1,0 +1,334 @@
+//go:build linux
+
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/containers/gvisor-tap-vsock/pkg/services/dns"
+	"github.com/containers/gvisor-tap-vsock/pkg/tap"
+	"github.com/containers/gvisor-tap-vsock/pkg/types"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// The virtual network. Its range is one that Azure Container Apps reserves for itself, so nobody can have it elsewhere in
+// a network that is meant for Container Apps.
+var (
+	subnet     = netip.MustParsePrefix("100.100.0.0/16")
+	gatewayIP  = netip.MustParseAddr("100.100.0.1")
+	hostIP     = netip.MustParseAddr("100.100.0.254") // translated to the host's loopback
+	firstIP    = netip.MustParseAddr("100.100.1.1")
+	linkLocal  = netip.MustParsePrefix("169.254.0.0/16")
+	gatewayMAC = net.HardwareAddr{0x5a, 0x94, 0xef, 0xe4, 0x0c, 0xdd}
+)
+
+const (
+	// mtu is as large as a tap takes: with 1500 the same copy costs three times the CPU.
+	mtu = 65520
+	nic = 1
+	// hostName is what the replicas call the host's loopback.
+	hostName = "host.azuresim.internal"
+)
+
+// network is one virtual switch with a TCP/IP stack behind it that plays gateway, name server and NAT for all replicas.
+// It is put together from gvisor-tap-vsock's parts rather than its VirtualNetwork, which cannot be closed, leaves a
+// connection open for ever when its replica dies without a FIN, and answers DHCP.
+type network struct {
+	log       *slog.Logger
+	stack     *stack.Stack
+	netSwitch *tap.Switch
+	ctx       context.Context
+	cancel    context.CancelFunc
+	work      sync.WaitGroup // name server, ports, flows
+	closers   []func() error
+
+	mu    sync.Mutex
+	next  netip.Addr
+	hosts map[netip.Addr]*attachment
+}
+
+// attachment is one replica's place in the network.
+type attachment struct {
+	net   *network
+	addr  netip.Addr
+	space *netNamespace
+	port  *port
+
+	mu    sync.Mutex
+	gone  bool
+	flows map[*flow]struct{}
+	idle  chan struct{} // closed when the last flow ends after leave was asked for; nil before
+}
+
+// flow is one connection through the stack. abort ends it at once, without waiting for a peer that may be gone.
+type flow struct{ abort func() }
+
+func newNetwork(log *slog.Logger) (*network, error) {
+	n := &network{log: log, next: firstIP, hosts: map[netip.Addr]*attachment{}}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	link, err := tap.NewLinkEndpoint(false, mtu, gatewayMAC.String(), gatewayIP.String(), []string{hostIP.String()})
+	if err != nil {
+		return nil, fmt.Errorf("cannot make the replicas' network: %w", err)
+	}
+	n.netSwitch = tap.NewSwitch(false)
+	link.Connect(n.netSwitch)
+	n.netSwitch.Connect(link)
+	n.stack = stack.New(stack.Options{
+		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
+	})
+	if err := n.setup(link); err != nil {
+		n.close()
+		return nil, fmt.Errorf("cannot make the replicas' network: %w", err)
+	}
+	return n, nil
+}
+
+func (n *network) setup(link stack.LinkEndpoint) error {
+	s := n.stack
+	if err := s.CreateNIC(nic, link); err != nil {
+		return errors.New(err.String())
+	}
+	if err := s.AddProtocolAddress(nic, tcpip.ProtocolAddress{Protocol: ipv4.ProtocolNumber, AddressWithPrefix: address(gatewayIP).WithPrefix()}, stack.AddressProperties{}); err != nil {
+		return errors.New(err.String())
+	}
+	// The stack takes packets for every address, and answers in its name: that is how it is the way to everywhere.
+	s.SetSpoofing(nic, true)
+	s.SetPromiscuousMode(nic, true)
+	all, err := tcpip.NewSubnet(address(subnet.Addr()), tcpip.MaskFromBytes(net.CIDRMask(subnet.Bits(), 32)))
+	if err != nil {
+		return err
+	}
+	s.SetRouteTable([]tcpip.Route{{Destination: all, NIC: nic}})
+	s.SetTransportProtocolHandler(tcp.ProtocolNumber, tcp.NewForwarder(s, 0, 1024, n.forwardTCP).HandlePacket)
+	s.SetTransportProtocolHandler(udp.ProtocolNumber, udp.NewForwarder(s, n.forwardUDP).HandlePacket)
+	return n.serveDNS()
+}
+
+// serveDNS answers on the gateway: host.azuresim.internal, and for the rest what the host's resolver says.
+func (n *network) serveDNS() error {
+	at := tcpip.FullAddress{NIC: nic, Addr: address(gatewayIP), Port: 53}
+	packets, err := gonet.DialUDP(n.stack, &at, nil, ipv4.ProtocolNumber)
+	if err != nil {
+		return err
+	}
+	n.closers = append(n.closers, packets.Close)
+	streams, err := gonet.ListenTCP(n.stack, at, ipv4.ProtocolNumber)
+	if err != nil {
+		return err
+	}
+	n.closers = append(n.closers, streams.Close)
+	zones := []types.Zone{{Name: "azuresim.internal.", Records: []types.Record{{Name: "host", IP: hostIP.AsSlice()}}}}
+	server, err := dns.NewWithUpstreamResolver(packets, streams, zones, net.DefaultResolver)
+	if err != nil {
+		return err
+	}
+	for _, serve := range []func() error{server.Serve, server.ServeTCP} {
+		n.work.Go(func() { // ends when close closes its listener
+			if err := serve(); err != nil && n.ctx.Err() == nil {
+				n.log.Error("the replicas' name server ended", "error", err)
+			}
+		})
+	}
+	return nil
+}
+
+// attach makes a network namespace with an interface on this network.
+func (n *network) attach() (*attachment, error) {
+	n.mu.Lock()
+	a := &attachment{net: n, flows: map[*flow]struct{}{}}
+	for tries := 0; ; tries++ {
+		if tries > 1<<16 {
+			n.mu.Unlock()
+			return nil, errors.New("cannot start a replica: no address left in " + subnet.String())
+		}
+		a.addr = n.next
+		// In order, so that an address comes back late, when every table has forgotten its last owner.
+		if n.next = n.next.Next(); !subnet.Contains(n.next.Next()) {
+			n.next = firstIP
+		}
+		if _, taken := n.hosts[a.addr]; !taken {
+			break
+		}
+	}
+	n.hosts[a.addr] = a
+	n.mu.Unlock()
+
+	b := a.addr.As4()
+	mac := net.HardwareAddr{0x02, 0x00, b[0], b[1], b[2], b[3]}
+	var err error
+	if a.space, err = newNetNamespace(netip.PrefixFrom(a.addr, subnet.Bits()), gatewayIP, mac, mtu); err != nil {
+		n.mu.Lock()
+		delete(n.hosts, a.addr)
+		n.mu.Unlock()
+		return nil, err
+	}
+	a.port = newPort(a.space.tap, mac, gatewayMAC)
+	ctx, cancel := context.WithCancel(n.ctx)
+	stop := context.AfterFunc(ctx, func() { a.port.Close() })
+	n.work.Go(func() { // ends when leave closes the port, or close ends ctx
+		defer stop()
+		defer cancel()
+		go func() { <-a.port.closedCh; cancel() }() // ends with the port, which Accept closes at the latest
+		n.netSwitch.Accept(ctx, a.port, types.VfkitProtocol)
+	})
+	return a, nil
+}
+
+// path is where runc finds the namespace.
+func (a *attachment) path() string {
+	return fmt.Sprintf("/proc/%d/fd/%d", syscall.Getpid(), a.space.ns.Fd())
+}
+
+// leave takes the replica off the network. Its connections have linger to deliver what its processes wrote before they
+// ended; then they are cut.
+func (a *attachment) leave(linger time.Duration) {
+	idle := make(chan struct{})
+	a.mu.Lock()
+	if len(a.flows) == 0 {
+		close(idle)
+	} else {
+		a.idle = idle
+	}
+	a.mu.Unlock()
+	timer := time.NewTimer(linger)
+	select {
+	case <-idle:
+	case <-timer.C:
+	case <-a.net.ctx.Done():
+	}
+	timer.Stop()
+	a.mu.Lock()
+	a.gone = true
+	for f := range a.flows {
+		f.abort()
+	}
+	a.mu.Unlock()
+	a.port.Close()
+	a.space.close()
+	a.net.mu.Lock()
+	delete(a.net.hosts, a.addr)
+	a.net.mu.Unlock()
+}
+
+// track remembers a flow until untrack; it reports false when the replica has left.
+func (a *attachment) track(f *flow) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.gone {
+		return false
+	}
+	a.flows[f] = struct{}{}
+	return true
+}
+
+func (a *attachment) untrack(f *flow) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, ok := a.flows[f]; !ok {
+		return
+	}
+	delete(a.flows, f)
+	if a.idle != nil && len(a.flows) == 0 && !a.gone {
+		close(a.idle)
+		a.idle = nil
+	}
+}
+
+// dial connects to a port inside the replica.
+func (a *attachment) dial(ctx context.Context, toPort uint16) (net.Conn, error) {
+	fail := func(err error) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(a.addr, toPort)), Err: err}
+	}
+	var queue waiter.Queue
+	ep, terr := a.net.stack.NewEndpoint(tcp.ProtocolNumber, ipv4.ProtocolNumber, &queue)
+	if terr != nil {
+		return fail(errors.New(terr.String()))
+	}
+	f := &flow{abort: ep.Abort}
+	if !a.track(f) {
+		ep.Close()
+		return fail(syscall.EHOSTUNREACH)
+	}
+	entry, ready := waiter.NewChannelEntry(waiter.WritableEvents)
+	queue.EventRegister(&entry)
+	defer queue.EventUnregister(&entry)
+	terr = ep.Connect(tcpip.FullAddress{NIC: nic, Addr: address(a.addr), Port: toPort})
+	if _, started := terr.(*tcpip.ErrConnectStarted); started {
+		select {
+		case <-ctx.Done():
+			a.untrack(f)
+			ep.Abort()
+			return fail(ctx.Err())
+		case <-ready:
+		}
+		terr = ep.LastError()
+	}
+	if terr != nil {
+		a.untrack(f)
+		ep.Close()
+		if _, refused := terr.(*tcpip.ErrConnectionRefused); refused {
+			return fail(syscall.ECONNREFUSED)
+		}
+		return fail(errors.New(terr.String()))
+	}
+	return &dialed{TCPConn: gonet.NewTCPConn(&queue, ep), ended: func() { a.untrack(f) }}, nil
+}
+
+// dialed is a connection into a replica; CloseWrite half-closes it.
+type dialed struct {
+	*gonet.TCPConn
+	once  sync.Once
+	ended func()
+}
+
+func (d *dialed) Close() error {
+	d.once.Do(d.ended)
+	return d.TCPConn.Close()
+}
+
+func (n *network) host(addr netip.Addr) *attachment {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.hosts[addr]
+}
+
+// close takes every replica off and frees the stack.
+func (n *network) close() {
+	n.mu.Lock()
+	var hosts []*attachment
+	for _, a := range n.hosts {
+		hosts = append(hosts, a)
+	}
+	n.mu.Unlock()
+	n.cancel()
+	for _, a := range hosts {
+		a.leave(0)
+	}
+	for _, c := range n.closers {
+		c()
+	}
+	n.stack.Close()
+	n.work.Wait()
+	n.stack.Wait()
+}
+
+func address(a netip.Addr) tcpip.Address               { return tcpip.AddrFrom4(a.As4()) }
+func fromAddress(a tcpip.Address) netip.Addr           { b := a.As4(); return netip.AddrFrom4(b) }
+func linkAddress(m net.HardwareAddr) tcpip.LinkAddress { return tcpip.LinkAddress(m) }

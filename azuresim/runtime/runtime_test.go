@@ -1,0 +1,277 @@
+//go:build linux
+
+package runtime
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"log"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/sockerless/sockerless/azuresim"
+	"github.com/sockerless/sockerless/azuresim/minibox"
+)
+
+// These tests run containers. They share one registry and one runtime, whose end TestMain checks.
+var (
+	shared   *Runtime
+	skip     string // why no test here can run
+	host     string // of the registry
+	baseBox  v1.Image
+	logLines syncBuffer
+)
+
+func TestMain(m *testing.M) {
+	if dir, ok := os.LookupEnv("AZURESIM_TEST_VICTIM"); ok {
+		victim(dir)
+		return
+	}
+	os.Exit(func() int {
+		if os.Geteuid() != 0 {
+			skip = "needs root"
+			return m.Run()
+		}
+		if _, err := findRunc(""); err != nil {
+			skip = err.Error()
+			return m.Run()
+		}
+		server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+		defer server.Close()
+		host = strings.TrimPrefix(server.URL, "http://")
+		path, err := minibox.Binary(context.Background())
+		if err == nil {
+			baseBox, err = minibox.Image(path)
+		}
+		if err == nil {
+			err = pushTo(host, "minibox:latest", baseBox)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		dir, err := os.MkdirTemp("", "azuresim-runtime-test-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		shared, err = New(Options{Dir: dir, RetryPause: 50 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&logLines, nil))})
+		if err != nil {
+			skip = err.Error()
+			return m.Run()
+		}
+		code := m.Run()
+		if err := shared.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, "Close:", err)
+			code = 1
+		}
+		return code
+	}())
+}
+
+func need(t testing.TB) *Runtime {
+	t.Helper()
+	if skip != "" {
+		t.Skip("cannot run containers here: " + skip)
+	}
+	return shared
+}
+
+func pushTo(host, ref string, img v1.Image) error {
+	parsed, err := name.ParseReference(host + "/" + ref)
+	if err != nil {
+		return err
+	}
+	return remote.Write(parsed, img)
+}
+
+// variant pushes minibox with another configuration.
+func variant(t testing.TB, ref string, change func(*v1.Config)) string {
+	t.Helper()
+	config, err := baseBox.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = config.DeepCopy()
+	change(&config.Config)
+	img, err := mutate.ConfigFile(baseBox, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pushTo(host, ref, img); err != nil {
+		t.Fatal(err)
+	}
+	return host + "/" + ref
+}
+
+func box() string { return host + "/minibox:latest" }
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// observed is a replica under test with what it said.
+type observed struct {
+	azuresim.Replica
+	mu     sync.Mutex
+	out    map[string][]string // container/stream
+	events []azuresim.Event
+}
+
+var names counter
+
+// launch starts a replica of spec; what the spec leaves out is filled in.
+func launch(t testing.TB, rt *Runtime, spec azuresim.ReplicaSpec) *observed {
+	t.Helper()
+	o := &observed{out: map[string][]string{}}
+	if spec.Name == "" {
+		spec.Name = fmt.Sprintf("job-%07d-%05d", os.Getpid(), names.next())
+	}
+	for i := range spec.Containers {
+		if spec.Containers[i].Name == "" {
+			spec.Containers[i].Name = "main"
+		}
+		if spec.Containers[i].Image == "" {
+			spec.Containers[i].Image = box()
+		}
+	}
+	for i := range spec.Init {
+		if spec.Init[i].Image == "" {
+			spec.Init[i].Image = box()
+		}
+	}
+	spec.Output = func(container, stream string, line []byte) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.out[container+"/"+stream] = append(o.out[container+"/"+stream], string(line))
+	}
+	spec.Events = func(e azuresim.Event) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.events = append(o.events, e)
+	}
+	r, err := rt.Start(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Replica = r
+	t.Cleanup(func() {
+		r.Stop(0)
+		<-r.(*replica).swept
+	})
+	return o
+}
+
+// sh is a replica with one container that runs a script.
+func sh(script string) azuresim.ReplicaSpec {
+	return azuresim.ReplicaSpec{Containers: []azuresim.ContainerSpec{{Command: []string{"sh", "-c", script}}}}
+}
+
+// wait returns the result of the replica, which must end within the time limit.
+func (o *observed) wait(t testing.TB) azuresim.ReplicaResult {
+	t.Helper()
+	select {
+	case <-o.Done():
+		return o.Result()
+	case <-time.After(30 * time.Second):
+		t.Fatalf("the replica does not end; events:\n%s", o.eventText())
+		panic("unreachable")
+	}
+}
+
+func (o *observed) text(key string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return strings.Join(o.out[key], "\n")
+}
+
+func (o *observed) eventText() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var b strings.Builder
+	for _, e := range o.events {
+		fmt.Fprintf(&b, "%s %s %s: %s\n", e.Type, e.Reason, e.Container, e.Message)
+	}
+	return b.String()
+}
+
+// until polls for a condition that another process makes true.
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+func one(t testing.TB, result azuresim.ReplicaResult) azuresim.ContainerResult {
+	t.Helper()
+	if result.Err != nil || len(result.Containers) != 1 {
+		t.Fatalf("result %+v, want one container and no error", result)
+	}
+	return result.Containers[0]
+}
+
+func TestARunTellsOutputCodeAndTimes(t *testing.T) {
+	rt := need(t)
+	before := time.Now()
+	o := launch(t, rt, sh("echo out; echo err >&2; printf 'no newline'; exit 7"))
+	c := one(t, o.wait(t))
+	if c.ExitCode != 7 || c.OOMKilled || c.Name != "main" {
+		t.Errorf("result %+v, want exit code 7 of main", c)
+	}
+	if c.StartedAt.Before(before) || c.FinishedAt.Before(c.StartedAt) || c.FinishedAt.After(time.Now()) {
+		t.Errorf("times %v, %v are not in the order of events", c.StartedAt, c.FinishedAt)
+	}
+	if got := o.text("main/stdout"); got != "out\nno newline" {
+		t.Errorf("stdout %q", got)
+	}
+	if got := o.text("main/stderr"); got != "err" {
+		t.Errorf("stderr %q", got)
+	}
+	var reasons []string
+	for _, e := range o.events {
+		reasons = append(reasons, e.Reason)
+	}
+	if got := strings.Join(reasons, " "); got != "AssigningReplica PullingImage PulledImage ContainerCreated ContainerStarted ContainerTerminated" {
+		t.Errorf("events %s", got)
+	}
+}
+
+var _ = errors.Is
+var _ = authn.DefaultKeychain
+var _ = exec.Command
+
+func victim(string) {}
