@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net"
 	"net/http"
 	"time"
@@ -17,13 +18,13 @@ import (
 // Client asks the other end. It is safe for concurrent use.
 type Client struct {
 	dial   func(context.Context) (net.Conn, error)
-	header http.Header
+	header func() (http.Header, error)
 	http   *http.Transport
 }
 
-// NewClient returns a client whose connections come from dial. header goes with every request; it may be nil.
-// Close it to close the connections that are kept for the next call.
-func NewClient(dial func(context.Context) (net.Conn, error), header http.Header) *Client {
+// NewClient returns a client whose connections come from dial. header is asked for every request what goes with it; it
+// may be nil. Close it to close the connections that are kept for the next call.
+func NewClient(dial func(context.Context) (net.Conn, error), header func() (http.Header, error)) *Client {
 	return &Client{
 		dial:   dial,
 		header: header,
@@ -194,7 +195,7 @@ func (c *Client) upgrade(conn net.Conn, path string, in any) (*Conn, error) {
 		defer resp.Body.Close()
 		return nil, readError(resp)
 	}
-	return newConn(conn, br), nil
+	return NewConn(conn, br), nil
 }
 
 // do sends a request and returns an answer that is not a refusal; the caller closes its body.
@@ -235,8 +236,12 @@ func (c *Client) request(ctx context.Context, path string, in any, body io.Reade
 	if err != nil {
 		return nil, err
 	}
-	for k, v := range c.header {
-		req.Header[k] = v
+	if c.header != nil {
+		header, err := c.header()
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(req.Header, header)
 	}
 	if args != "" {
 		req.Header.Set(argsHeader, args)

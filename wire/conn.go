@@ -3,9 +3,12 @@ package wire
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
+	"runtime"
 	"sync"
+	"time"
 )
 
 // Conn is one end of an accepted session: raw bytes both ways, half-closed on their own.
@@ -14,8 +17,9 @@ type Conn struct {
 	r *bufio.Reader // what was read ahead with the headers; nil once that is used up
 }
 
-func newConn(c net.Conn, r *bufio.Reader) *Conn {
-	if r.Buffered() == 0 {
+// NewConn makes a Conn of a connection that was upgraded, and of what was read ahead of it with the headers. r may be nil.
+func NewConn(c net.Conn, r *bufio.Reader) *Conn {
+	if r != nil && r.Buffered() == 0 {
 		r = nil
 	}
 	return &Conn{Conn: c, r: r}
@@ -65,14 +69,23 @@ type HalfCloser interface {
 	CloseWrite() error
 }
 
+// drainTime is how long Splice waits, after the output's end, for the client to close its side.
+const drainTime = 5 * time.Second
+
 // Splice copies both ways between a client's side and a process's side until the process's output has ended, then
 // closes both. The end of the client's input is passed on as a half-close. A client that vanishes closes the process's
-// side as well.
+// side as well. The error is that of the output's copy: nil if the client got all of it.
 func Splice(client, process HalfCloser) error {
-	var wg sync.WaitGroup
-	wg.Go(func() { // ends with the client's input, or when both are closed below
-		_, err := copyBytes(process, client)
-		if err != nil {
+	var input sync.WaitGroup
+	input.Go(func() { // ends with the client's input, at the latest drainTime after the output's end
+		from := &watched{Reader: client}
+		_, err := copyBytes(process, from)
+		if err != nil && from.err == nil {
+			// The process's side takes no more, and may still have output. A socket that is closed with unread input
+			// resets the connection, and the client may lose the output's tail to that: read it and drop it.
+			_, from.err = io.Copy(io.Discard, client)
+		}
+		if from.err != nil {
 			process.Close()
 			return
 		}
@@ -82,10 +95,27 @@ func Splice(client, process HalfCloser) error {
 	if err == nil {
 		err = client.CloseWrite()
 	}
-	client.Close()
 	process.Close()
-	wg.Wait()
+	if d, ok := client.(interface{ SetReadDeadline(time.Time) error }); err != nil || !ok || d.SetReadDeadline(time.Now().Add(drainTime)) != nil {
+		client.Close()
+	}
+	input.Wait()
+	client.Close()
 	return err
+}
+
+// watched keeps the error of its reads, so that it can be told from an error of the writes.
+type watched struct {
+	io.Reader
+	err error
+}
+
+func (w *watched) Read(b []byte) (int, error) {
+	n, err := w.Reader.Read(b)
+	if err != nil && !errors.Is(err, io.EOF) {
+		w.err = err
+	}
+	return n, err
 }
 
 // batch is 64 KiB and 12 bytes: yamux splits writes at 65524, link frames at 64 KiB, and a copy of less wakes more.
@@ -100,20 +130,24 @@ func copyBytes(dst io.Writer, src io.Reader) (int64, error) {
 	if c, ok := dst.(*Conn); ok {
 		dst = c.Conn
 	}
-	if isSocket(src) && isSocket(dst) {
-		return io.Copy(dst, src) // the kernel splices
+	if spliced(dst, src) {
+		return io.Copy(dst, src)
 	}
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
 	return io.CopyBuffer(onlyWriter{dst}, onlyReader{src}, *buf)
 }
 
-func isSocket(v any) bool {
-	switch v.(type) {
-	case *net.TCPConn, *net.UnixConn:
-		return true
+// spliced says whether io.Copy leaves the bytes to the kernel: of the two ends, at least one must be TCP.
+func spliced(dst io.Writer, src io.Reader) bool {
+	if runtime.GOOS != "linux" {
+		return false
 	}
-	return false
+	_, srcTCP := src.(*net.TCPConn)
+	_, srcUnix := src.(*net.UnixConn)
+	_, dstTCP := dst.(*net.TCPConn)
+	_, dstUnix := dst.(*net.UnixConn)
+	return srcTCP && (dstTCP || dstUnix) || srcUnix && dstTCP
 }
 
 // onlyWriter and onlyReader hide the shortcuts that would bring a buffer of another size.

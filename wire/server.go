@@ -141,7 +141,7 @@ func hijack(w http.ResponseWriter) (*Conn, error) {
 		nc.Close()
 		return nil, err
 	}
-	return newConn(nc, rw.Reader), nil
+	return NewConn(nc, rw.Reader), nil
 }
 
 // feedDelay is how long a record may wait for others before it is flushed.
