@@ -1,0 +1,239 @@
+package fields
+
+import (
+	"encoding/json"
+	"fmt"
+	"path"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/sys/signal"
+
+	"github.com/sockerless/sockerless"
+)
+
+// minimumMemory is dockerd's own: below it its runtime cannot start.
+const minimumMemory = 6 << 20
+
+// validate refuses, in dockerd's words, what dockerd refuses.
+func validate(req *sockerless.CreateRequest) error {
+	invalid := func(format string, args ...any) error {
+		return sockerless.Errorf(sockerless.EINVALID, format, args...)
+	}
+	c := req.Config
+	if c.WorkingDir != "" && !path.IsAbs(c.WorkingDir) {
+		return invalid("the working directory '%s' is invalid, it needs to be an absolute path", short(c.WorkingDir))
+	}
+	for _, env := range c.Env {
+		if name, _, _ := strings.Cut(env, "="); name == "" {
+			return invalid("invalid environment variable: %s", short(env))
+		}
+	}
+	if c.StopSignal != "" {
+		if _, err := signal.ParseSignal(c.StopSignal); err != nil {
+			return invalid("invalid signal: %s", short(c.StopSignal))
+		}
+	}
+	h := req.HostConfig
+	if h == nil {
+		return nil
+	}
+	if err := container.ValidateRestartPolicy(h.RestartPolicy); err != nil {
+		return invalid("%s", err)
+	}
+	if h.AutoRemove && !h.RestartPolicy.IsNone() {
+		return invalid("can't set 'AutoRemove' and 'RestartPolicy' at the same time")
+	}
+	switch {
+	case h.Memory < 0 || h.Memory > 0 && h.Memory < minimumMemory:
+		return invalid("Minimum memory limit allowed is 6MB")
+	case h.NanoCPUs < 0:
+		return invalid("range of CPUs is from 0.01 up: got %.2f", float64(h.NanoCPUs)/1e9)
+	case h.NanoCPUs > 0 && h.CPUPeriod > 0:
+		return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set.")
+	case h.NanoCPUs > 0 && h.CPUQuota > 0:
+		return invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set.")
+	case h.Memory > 0 && h.MemorySwap > 0 && h.MemorySwap < h.Memory:
+		return invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
+	case h.Memory == 0 && h.MemorySwap > 0:
+		return invalid("You should always set the Memory limit when using Memoryswap limit, see usage")
+	case h.Memory > 0 && h.MemoryReservation > h.Memory:
+		return invalid("Minimum memory limit can not be less than memory reservation limit, see usage")
+	case !h.IpcMode.Valid():
+		return invalid("invalid IPC mode: %s", short(string(h.IpcMode)))
+	case !h.PidMode.Valid():
+		return invalid("invalid PID mode: %s", short(string(h.PidMode)))
+	case !h.UTSMode.Valid():
+		return invalid("invalid UTS mode: %s", short(string(h.UTSMode)))
+	}
+	for _, u := range h.Ulimits {
+		if u == nil {
+			return invalid("invalid ulimit: null")
+		}
+		if _, err := u.GetRlimit(); err != nil {
+			return invalid("invalid ulimit type: %s", short(u.Name))
+		}
+		if u.Hard != -1 && (u.Soft == -1 || u.Soft > u.Hard) {
+			return invalid("ulimit soft limit must be less than or equal to hard limit: %d > %d", u.Soft, u.Hard)
+		}
+	}
+	return nil
+}
+
+// The options of Docker's json-file and local log drivers. What is not there is an error in Docker too.
+var (
+	logOptsHonoured = []string{"max-size", "max-file"}
+	logOptsInert    = []string{"compress", "mode", "max-buffer-size", "labels", "labels-regex", "env", "env-regex", "tag"}
+)
+
+func judgeLogOpts(req *sockerless.CreateRequest, v reflect.Value) (Verdict, string, error) {
+	driver := req.HostConfig.LogConfig.Type
+	switch driver {
+	case "":
+		driver = "json-file"
+	case "json-file", "local":
+	default:
+		return Honoured, "", nil // the driver is refused, so its options need not be
+	}
+	var idle []string
+	for _, k := range v.MapKeys() {
+		name, value := k.String(), v.MapIndex(k).String()
+		switch {
+		case slices.Contains(logOptsInert, name):
+			idle = append(idle, name)
+		case !slices.Contains(logOptsHonoured, name):
+			return "", "", sockerless.Errorf(sockerless.EINVALID, "unknown log opt '%s' for %s log driver", short(name), short(driver))
+		case name == "max-size":
+			if n, err := units.FromHumanSize(value); err != nil || n == 0 || n < -1 {
+				return "", "", sockerless.Errorf(sockerless.EINVALID, "invalid value for max-size: %s", short(value))
+			}
+		case name == "max-file":
+			var n int
+			if _, err := fmt.Sscanf(value+"\n", "%d\n", &n); err != nil || n < 1 {
+				return "", "", sockerless.Errorf(sockerless.EINVALID, "max-file cannot be less than 1")
+			}
+		}
+	}
+	if len(idle) == 0 {
+		return Honoured, "", nil
+	}
+	slices.Sort(idle)
+	return Warned, "the log has no " + strings.Join(idle, ", "), nil
+}
+
+// judgePrivileged lets the reaper of Testcontainers pass: it asks for the right and does without it
+// (testcontainers/moby-ryuk).
+func judgePrivileged(req *sockerless.CreateRequest, v reflect.Value) (Verdict, string, error) {
+	switch {
+	case !v.Bool():
+		return Honoured, "", nil
+	case req.Config.Labels["org.testcontainers.ryuk"] == "true":
+		return Warned, "", nil
+	}
+	return Refused, "", nil
+}
+
+// judgeHealthTest passes --no-healthcheck, which asks for what is the case.
+func judgeHealthTest(_ *sockerless.CreateRequest, v reflect.Value) (Verdict, string, error) {
+	if v.Len() == 0 || v.Index(0).String() == "NONE" {
+		return Honoured, "", nil
+	}
+	return Refused, "", nil
+}
+
+// judgeSwap passes --memory-swap equal to --memory: no swap, which is how it is.
+func judgeSwap(req *sockerless.CreateRequest, v reflect.Value) (Verdict, string, error) {
+	if n := v.Int(); n == 0 || n == req.HostConfig.Memory {
+		return Honoured, "", nil
+	}
+	return Warned, "", nil
+}
+
+// judgePaths tells "none of the paths", which is --security-opt systempaths=unconfined, from a list of one's own.
+func judgePaths(_ *sockerless.CreateRequest, v reflect.Value) (Verdict, string, error) {
+	switch {
+	case v.IsNil():
+		return Honoured, "", nil
+	case v.Len() == 0:
+		return Refused, "", nil
+	}
+	return Warned, "Container Apps decides which paths of /proc and /sys are open", nil
+}
+
+func judgePlatform(_ *sockerless.CreateRequest, v reflect.Value) (Verdict, string, error) {
+	if RunsPlatform(v.String()) {
+		return Honoured, "", nil
+	}
+	return Refused, "", nil
+}
+
+// RunsPlatform says whether a platform as users write it (linux/amd64, amd64, linux/x86_64) is the one that jobs run on.
+// The empty one is.
+func RunsPlatform(platform string) bool {
+	parts := strings.Split(strings.ToLower(platform), "/")
+	if parts[0] == "linux" {
+		parts = parts[1:]
+	}
+	switch strings.Join(parts, "/") {
+	case "", "amd64", "x86_64", "x86-64", "amd64/v1":
+		return true
+	}
+	return false
+}
+
+// judgeEndpoints looks at networks beyond the one that HostConfig.NetworkMode names: the CLI repeats that one here.
+func judgeEndpoints(req *sockerless.CreateRequest, v reflect.Value) (Verdict, string, error) {
+	var mode string
+	if req.HostConfig != nil {
+		mode = string(req.HostConfig.NetworkMode)
+	}
+	for _, k := range v.MapKeys() {
+		if name := k.String(); name != "default" && name != "bridge" && name != "" && name != mode {
+			return Refused, "", nil
+		}
+	}
+	return Honoured, "", nil
+}
+
+// checkOlder judges fields that older versions of the API had and the structs of today have not.
+func checkOlder(raw json.RawMessage) (warnings, refusals []string, err error) {
+	if len(raw) == 0 {
+		return nil, nil, nil
+	}
+	var older struct {
+		MacAddress string // before 1.44, and still from clients that set both
+		HostConfig *struct {
+			KernelMemory    int64 // before 1.42
+			KernelMemoryTCP int64
+		}
+	}
+	if err := json.Unmarshal(raw, &older); err != nil {
+		return nil, nil, sockerless.Errorf(sockerless.EINVALID, "invalid JSON: %w", err)
+	}
+	if older.MacAddress != "" {
+		refusals = append(refusals, sentence(Refused, "--mac-address", noteAddress))
+	}
+	if h := older.HostConfig; h != nil && (h.KernelMemory > 0 || h.KernelMemoryTCP > 0) {
+		warnings = append(warnings, sentence(Warned, "--kernel-memory", "Linux has given it up; --memory covers the kernel's memory"))
+	}
+	return warnings, refusals, nil
+}
+
+// text is a value as a user would write it.
+func text(v reflect.Value) string {
+	if v.Kind() == reflect.Pointer && !v.IsNil() {
+		v = v.Elem()
+	}
+	return fmt.Sprint(v.Interface())
+}
+
+// short bounds what a message repeats of a request.
+func short(s string) string {
+	if len(s) > 80 {
+		return s[:80] + "..."
+	}
+	return s
+}
