@@ -1,0 +1,11 @@
+// Package aca is the driver for Azure Container Apps Jobs: each container is one job, each start one execution of it.
+//
+// A job has two containers. The init container comes from the agent's own image and puts the agent into an EmptyDir;
+// the main container is the user's image, with the agent as its command. Nothing that the user's process gets is in the
+// job: it travels over the agent's link. The driver remembers nothing that matters: what it returns is enough to go on
+// after a restart.
+//
+// The driver talks to Azure Resource Manager (jobs and their executions), Log Analytics (the archive of the output, and
+// the system log that says why an execution does not come up), and the configured container registry (the agent's image,
+// and the token with which the backend pulls and pushes). Retrying is the Azure SDK's policy's alone.
+package aca
