@@ -62,6 +62,10 @@ func HandleFeed[In, T any](m *http.ServeMux, path string, f func(context.Context
 		// The first record decides between an answer and a refusal, so f is asked for it before the status goes out.
 		out := newFeedWriter(w)
 		defer out.stop()
+		if r.ContentLength != 0 {
+			// Else net/http would end the body with the first record. A writer that cannot do this has no body to lose.
+			out.control.EnableFullDuplex() //nolint:errcheck // as said
+		}
 		for v, err := range f(r.Context(), in, r.Body) {
 			if err != nil {
 				out.fail(err)

@@ -97,10 +97,13 @@ func readJSON(r io.Reader, v any) error {
 	return json.Unmarshal(b, v)
 }
 
-func writeError(w http.ResponseWriter, err error) {
-	e := asError(err)
-	b, _ := json.Marshal(e) // two strings always marshal
+func writeError(w http.ResponseWriter, err error) { Refuse(w, http.StatusBadRequest, err) }
+
+// Refuse answers a request with a refusal, for what is decided before a handler is asked. The client reads err from the
+// body; the status, 400 or more, is for proxies and people.
+func Refuse(w http.ResponseWriter, status int, err error) {
+	b, _ := json.Marshal(asError(err)) // two strings always marshal
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusBadRequest)
+	w.WriteHeader(status)
 	w.Write(b) //nolint:errcheck // the peer is gone; nobody is left to tell
 }

@@ -1,0 +1,120 @@
+// Package remote is a Backend over the wire: the same services in another process.
+//
+// NewServer serves a Backend; a Client is a Backend that asks such a server; Dial finds out how to reach one. The
+// package has no opinions: every method of every service is one line of the table below, in one of the shapes of
+// package wire, and errors keep their codes and their words.
+//
+// Who may ask is decided before: a client on the same machine, over a unix socket or loopback, shows the backend's
+// token as a bearer; every other one comes through a link (package link), whose handshake proves the token without
+// sending it.
+package remote
+
+import (
+	"encoding/json"
+
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/sockerless/sockerless"
+)
+
+// The route table. The comment names the shape, the arguments and the answer.
+const (
+	pathContainerCreate    = "/v1/containers/create"     // call:     sockerless.CreateRequest -> *sockerless.CreateResult
+	pathContainerFind      = "/v1/containers/find"       // call:     ref -> *sockerless.Container
+	pathContainerList      = "/v1/containers/list"       // feed:     sockerless.ListOptions -> *sockerless.Container
+	pathContainerStart     = "/v1/containers/start"      // call:     ref -> nothing
+	pathContainerStop      = "/v1/containers/stop"       // call:     stopArgs -> nothing
+	pathContainerRestart   = "/v1/containers/restart"    // call:     stopArgs -> nothing
+	pathContainerSignal    = "/v1/containers/signal"     // call:     signalArgs -> nothing
+	pathContainerRename    = "/v1/containers/rename"     // call:     renameArgs -> nothing
+	pathContainerRemove    = "/v1/containers/remove"     // call:     removeArgs -> nothing
+	pathContainerPrune     = "/v1/containers/prune"      // call:     sockerless.Filters -> *container.PruneReport
+	pathContainerWait      = "/v1/containers/wait"       // feed:     waitArgs -> sockerless.WaitUpdate
+	pathContainerResize    = "/v1/containers/resize"     // call:     resizeArgs -> nothing
+	pathContainerLogs      = "/v1/containers/logs"       // feed:     logsArgs -> sockerless.LogRecord
+	pathContainerAttach    = "/v1/containers/attach"     // session:  attachArgs
+	pathContainerStat      = "/v1/containers/stat"       // call:     fileArgs -> *container.PathStat
+	pathContainerReadTree  = "/v1/containers/read-tree"  // download: fileArgs -> *container.PathStat and a tar
+	pathContainerWriteTree = "/v1/containers/write-tree" // upload:   writeArgs and a tar -> nothing
+
+	pathExecCreate = "/v1/execs/create" // call:    execArgs -> id
+	pathExecStart  = "/v1/execs/start"  // session: execStartArgs
+	pathExecDetach = "/v1/execs/detach" // call:    execStartArgs -> nothing; a start without a session
+	pathExecFind   = "/v1/execs/find"   // call:    ref -> *sockerless.Exec
+	pathExecResize = "/v1/execs/resize" // call:    resizeArgs -> nothing
+
+	pathImagePull   = "/v1/images/pull"   // feed: pullArgs -> jsonstream.Message
+	pathImageLoad   = "/v1/images/load"   // feed: nothing and a tar -> jsonstream.Message
+	pathImageImport = "/v1/images/import" // feed: sockerless.ImportOptions and a tar -> jsonstream.Message
+	pathImageFind   = "/v1/images/find"   // call: ref -> *sockerless.Image
+	pathImageList   = "/v1/images/list"   // feed: sockerless.ImageListOptions -> *sockerless.Image
+	pathImageTag    = "/v1/images/tag"    // call: tagArgs -> nothing
+	pathImageRemove = "/v1/images/remove" // call: removeArgs -> []image.DeleteResponse
+
+	pathSystemInfo    = "/v1/system/info"    // call: nothing -> *system.Info
+	pathSystemVersion = "/v1/system/version" // call: nothing -> *system.VersionResponse
+	pathSystemAuth    = "/v1/system/auth"    // call: registry.AuthConfig -> *registry.AuthResponse
+	pathSystemEvents  = "/v1/system/events"  // feed: sockerless.EventOptions -> events.Message
+)
+
+// LinkPath is the route of a Server that takes the link's handshake.
+const LinkPath = "/link"
+
+type (
+	nothing struct{}
+
+	ref struct{ Ref string }
+
+	stopArgs struct {
+		Ref     string
+		Options sockerless.StopOptions
+	}
+	signalArgs struct{ Ref, Signal string }
+	renameArgs struct{ Ref, Name string }
+	removeArgs struct {
+		Ref     string
+		Options sockerless.RemoveOptions
+	}
+	waitArgs struct {
+		Ref       string
+		Condition container.WaitCondition
+	}
+	resizeArgs struct {
+		Ref  string
+		Size sockerless.TerminalSize
+	}
+	logsArgs struct {
+		Ref     string
+		Options sockerless.LogOptions
+	}
+	attachArgs struct {
+		Ref     string
+		Options sockerless.AttachOptions
+	}
+	fileArgs  struct{ Ref, Path string }
+	writeArgs struct {
+		Ref, Path string
+		Options   sockerless.WriteOptions
+	}
+	execArgs struct {
+		Ref    string
+		Config sockerless.ExecConfig
+	}
+	execStartArgs struct {
+		ID      string
+		Options sockerless.ExecStartOptions
+	}
+	pullArgs struct {
+		Ref     string
+		Options sockerless.PullOptions
+	}
+	tagArgs struct{ Ref, Target string }
+)
+
+// rawOf undoes what JSON makes of a nil RawMessage: the word null.
+func rawOf(m json.RawMessage) json.RawMessage {
+	if string(m) == "null" {
+		return nil
+	}
+	return m
+}
