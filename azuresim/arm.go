@@ -381,6 +381,7 @@ type operation struct {
 	id       string
 	owner    string // object id of who started it
 	started  time.Time
+	due      time.Time
 	done     bool
 	failure  *armError
 	result   any        // body of the Location poll when done; nil: 204
@@ -395,7 +396,9 @@ func (r *armRequest) begin(result any, finish func(failure *armError)) *operatio
 	if f := r.sim.faults.take(r.Method, r.path, FaultOperation); f != nil {
 		op.failure = &armError{Status: http.StatusConflict, Code: f.Code, Message: f.Message}
 	}
-	r.sim.after(r.sim.dice.in(r.sim.delays.Operation), func() {
+	delay := r.sim.dice.in(r.sim.delays.Operation)
+	op.due = op.started.Add(delay)
+	r.sim.after(delay, func() {
 		op.done = true
 		finish(op.failure)
 	})
@@ -407,7 +410,12 @@ func (r *armRequest) pollHeaders(op *operation, header, collection string) {
 	u := fmt.Sprintf("%s/subscriptions/%s/providers/Microsoft.App/locations/%s/%s/%s?api-version=%s", r.sim.baseURL(r.Request),
 		r.sim.world.Subscription, r.sim.world.Location, collection, op.id, r.version)
 	r.w.Header().Set(header, u)
-	r.w.Header().Set("Retry-After", "1")
+	r.w.Header().Set("Retry-After", op.retryAfter())
+}
+
+// retryAfter is the whole seconds until the operation is over, at most five; 0 leaves the pace to the client.
+func (op *operation) retryAfter() string {
+	return strconv.Itoa(int(min(max(time.Until(op.due), 0), 5*time.Second).Seconds()))
 }
 
 func (r *armRequest) asyncOperation(op *operation) {
@@ -437,7 +445,7 @@ func getOperationStatus(r *armRequest) error {
 	body := map[string]any{"id": r.path, "name": op.id, "status": "InProgress", "startTime": armTime(op.started)}
 	switch {
 	case !op.done:
-		r.w.Header().Set("Retry-After", "1")
+		r.w.Header().Set("Retry-After", op.retryAfter())
 	case op.failure != nil:
 		body["status"] = "Failed"
 		body["error"] = map[string]any{"code": op.failure.Code, "message": op.failure.Message}

@@ -46,12 +46,20 @@ type scriptedReplica struct {
 func (rt *scriptedRuntime) Start(_ context.Context, spec ReplicaSpec) (Replica, error) {
 	r := &scriptedReplica{spec: spec, done: make(chan struct{})}
 	rt.mu.Lock()
+	script := rt.onStart
+	if script != nil {
+		script(r) // before anybody sees it
+	}
 	rt.replicas = append(rt.replicas, r)
 	rt.mu.Unlock()
-	if rt.onStart != nil {
-		rt.onStart(r)
-	}
 	return r, nil
+}
+
+// script sets what replicas do from now on.
+func (rt *scriptedRuntime) script(f func(*scriptedReplica)) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	rt.onStart = f
 }
 
 func (rt *scriptedRuntime) Close() error {
@@ -209,8 +217,6 @@ func (s *stage) putSample(name string) {
 	}
 }
 
-var fastPoll = &azcoreruntimePoll
-
 // call sends one raw request with a token of who and answers status, header and decoded body.
 func (s *stage) call(who Principal, method, path, body string) (int, http.Header, map[string]any) {
 	s.t.Helper()
@@ -273,4 +279,15 @@ func eventually(t *testing.T, what string, cond func() bool) {
 		}
 	}
 	t.Fatalf("it did not happen: %s", what)
+}
+
+// readAll reads and closes an answer's body.
+func readAll(t *testing.T, resp *http.Response) string {
+	t.Helper()
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
 }
