@@ -28,11 +28,8 @@ type Target struct {
 	Header http.Header
 }
 
-const (
-	attemptTimeout = 15 * time.Second // connecting and upgrading
-	firstDelay     = 50 * time.Millisecond
-	maxDelay       = 5 * time.Second
-)
+// firstPause is the pause after the first failed attempt; each further one doubles it.
+const firstPause = 50 * time.Millisecond
 
 // Dial connects to the hub at target and proves id there. It tries again, with growing pauses, until it succeeds,
 // the error is Permanent, or ctx is done; then the last attempt's error is returned with ctx's. ctx bounds the first connection only: the link
@@ -54,7 +51,7 @@ func Dial(ctx context.Context, target Target, id Identity, opt Options) (*Link, 
 		}
 		d.opt.Logger.Debug("link not made yet", "url", d.name, "reason", err)
 		select {
-		case <-time.After(pause(attempt)):
+		case <-time.After(d.pause(attempt)):
 		case <-ctx.Done():
 			return nil, fmt.Errorf("cannot link to %s: %w (%w)", d.name, err, ctx.Err())
 		}
@@ -62,9 +59,9 @@ func Dial(ctx context.Context, target Target, id Identity, opt Options) (*Link, 
 }
 
 // pause is how long to wait after this many failures: doubling, and spread so that many ends do not come at once.
-func pause(attempt int) time.Duration {
-	d := min(firstDelay<<min(attempt, 10), maxDelay)
-	return d/2 + rand.N(d)
+func (d *dialler) pause(attempt int) time.Duration {
+	p := min(firstPause<<min(attempt, 10), d.opt.MaxPause)
+	return p/2 + rand.N(p)
 }
 
 // untrusted reports whether the hub's https certificate was refused. On the first connection that is a
@@ -127,7 +124,7 @@ func newDialler(target Target, id Identity, opt Options) (*dialler, error) {
 	u.Fragment = ""
 	d.url, d.name = u.String(), u.Host+u.Path
 	d.ws = websocket.Dialer{
-		HandshakeTimeout: attemptTimeout,
+		HandshakeTimeout: opt.ConnectTimeout,
 		ReadBufferSize:   readBuffer,
 		WriteBufferSize:  messageSize,
 		WriteBufferPool:  &messageBuffers,
@@ -207,7 +204,7 @@ func (d *dialler) resume(ctx context.Context, l *Link, failures *int) bool {
 	}
 	if *failures > 0 {
 		select {
-		case <-time.After(pause(*failures - 1)):
+		case <-time.After(d.pause(*failures - 1)):
 		case <-ctx.Done():
 			return true
 		}
@@ -235,7 +232,7 @@ func (d *dialler) resume(ctx context.Context, l *Link, failures *int) bool {
 // connect makes a carrier and goes through the handshake; received is how much of the stream has come here.
 func (d *dialler) connect(ctx context.Context, received uint64) (*carrier, answer, error) {
 	d.epoch++
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout+d.opt.HandshakeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, d.opt.ConnectTimeout+d.opt.HandshakeTimeout)
 	defer cancel()
 	ws, err := d.upgrade(ctx)
 	if err != nil {

@@ -48,9 +48,15 @@ type Options struct {
 	// ResumeWindow is how long a cut link waits for a new carrier before it ends; 5 min by default.
 	ResumeWindow time.Duration
 
+	// MaxPause is the longest pause between two attempts to connect; 5 s by default. Pauses start at 50 ms and double.
+	MaxPause time.Duration
+
 	// KeepAlive is how long a carrier may be silent before it is cut, once a ping has been sent on it;
 	// pings go out after half of it. 20 s by default.
 	KeepAlive time.Duration
+
+	// ConnectTimeout bounds one attempt to connect and upgrade, before the handshake; 15 s by default.
+	ConnectTimeout time.Duration
 
 	// HandshakeTimeout bounds everything between the upgrade and the end of the proof; 5 s by default.
 	HandshakeTimeout time.Duration
@@ -94,7 +100,9 @@ func (o Options) withDefaults(role Role) Options {
 		}
 	}
 	def(&o.ResumeWindow, 5*time.Minute)
+	def(&o.MaxPause, 5*time.Second)
 	def(&o.KeepAlive, 20*time.Second)
+	def(&o.ConnectTimeout, 15*time.Second)
 	def(&o.HandshakeTimeout, 5*time.Second)
 	def(&o.MaxHandshakes, 256)
 	def(&o.MaxLinks, 64)
