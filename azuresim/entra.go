@@ -221,7 +221,7 @@ func (s *Simulator) serveClientCredentials(w http.ResponseWriter, r *http.Reques
 		writeEntraError(w, http.StatusUnauthorized, "invalid_client", 7000215, "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '"+id+"'.")
 		return
 	}
-	scope, ok := strings.CutSuffix(r.PostForm.Get("scope"), "/.default")
+	scope, ok := resourceOf(r.PostForm.Get("scope"))
 	if !ok {
 		writeEntraError(w, http.StatusBadRequest, "invalid_scope", 1002012, "The provided value for scope "+r.PostForm.Get("scope")+" is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier (application ID URI).")
 		return
@@ -237,6 +237,22 @@ func (s *Simulator) serveClientCredentials(w http.ResponseWriter, r *http.Reques
 	}
 	seconds := int(tokenLife.Seconds())
 	writeJSON(w, http.StatusOK, map[string]any{"token_type": "Bearer", "expires_in": seconds, "ext_expires_in": seconds, "access_token": token})
+}
+
+// resourceOf is the one resource that a scope asks for. Microsoft's libraries add OpenID's scopes, which mean nothing here.
+func resourceOf(scope string) (string, bool) {
+	resource, n := "", 0
+	for word := range strings.FieldsSeq(scope) {
+		if word == "openid" || word == "offline_access" || word == "profile" {
+			continue
+		}
+		var ok bool
+		if resource, ok = strings.CutSuffix(word, "/.default"); !ok {
+			return "", false
+		}
+		n++
+	}
+	return resource, n == 1
 }
 
 // knownResource tells whether tokens may be had for the resource: one of Azure's, or an address of this simulator,

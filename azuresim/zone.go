@@ -175,16 +175,11 @@ func (z *zone) close() {
 
 // listen serves the zone on addr over udp and tcp, on the same port; shutdown ends both.
 func (z *zone) listen(addr string) (bound string, shutdown func(), err error) {
-	packet, err := net.ListenPacket("udp", addr)
+	packet, stream, err := listenBoth(addr)
 	if err != nil {
 		return "", nil, fmt.Errorf("cannot serve DNS: %w", err)
 	}
 	bound = packet.LocalAddr().String()
-	stream, err := net.Listen("tcp", bound)
-	if err != nil {
-		packet.Close()
-		return "", nil, fmt.Errorf("cannot serve DNS: %w", err)
-	}
 	servers := []*dns.Server{{PacketConn: packet, Handler: z}, {Listener: stream, Handler: z}}
 	var done sync.WaitGroup
 	for _, srv := range servers {
@@ -203,4 +198,26 @@ func (z *zone) listen(addr string) (bound string, shutdown func(), err error) {
 		}
 		done.Wait()
 	}, nil
+}
+
+// listenBoth listens on one port over udp and tcp. A free udp port may be taken in tcp, so another one is tried.
+func listenBoth(addr string) (net.PacketConn, net.Listener, error) {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	for try := 0; ; try++ {
+		packet, err := net.ListenPacket("udp", addr)
+		if err != nil {
+			return nil, nil, err
+		}
+		stream, err := net.Listen("tcp", packet.LocalAddr().String())
+		if err == nil {
+			return packet, stream, nil
+		}
+		packet.Close()
+		if port != "0" || try == 50 {
+			return nil, nil, err
+		}
+	}
 }
