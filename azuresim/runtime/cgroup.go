@@ -76,6 +76,15 @@ func (c *cgroups) oomKilled(container string) bool {
 	return false
 }
 
+// remove removes the container's groups and kills what is in them.
+func (c *cgroups) remove(container string) error {
+	var errs []error
+	for _, mount := range c.mounts {
+		errs = append(errs, removeGroup(filepath.Join(mount, c.path(container))))
+	}
+	return errors.Join(errs...)
+}
+
 // sweep kills what is left in groups of this data folder and removes them.
 func (c *cgroups) sweep() error {
 	var errs []error

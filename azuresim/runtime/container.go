@@ -35,6 +35,7 @@ type attempt struct {
 
 	runcPid atomic.Int64
 	started bool
+	ended   bool     // runc saw the process end
 	init    *os.File // pidfd of the container's first process, once started
 }
 
@@ -129,7 +130,7 @@ func (a *attempt) run(img *image) (azuresim.ContainerResult, error) {
 		stdio.closeReaders()
 	}
 	result.ExitCode = status
-	if status < 0 {
+	if a.ended = runErr == nil && status >= 0; !a.ended {
 		result.ExitCode = 137 // runc itself was killed, with its container
 	}
 	result.OOMKilled = rt.cgroups.oomKilled(a.id)
@@ -295,14 +296,18 @@ func (a *attempt) mounts() []specs.Mount {
 	return out
 }
 
-// delete removes runc's state and the control groups, and kills what still runs.
+// delete removes runc's state and the control groups. A container whose process ended under runc's eyes needs no more than
+// that; one that did not may still run, and runc knows how to end it.
 func (a *attempt) delete() error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if err := a.r.rt.runc.Delete(ctx, a.id, &runc.DeleteOpts{Force: true}); err != nil {
-		return fmt.Errorf("cannot delete container %s: %w", a.id, err)
+	rt := a.r.rt
+	if !a.ended {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := rt.runc.Delete(ctx, a.id, &runc.DeleteOpts{Force: true}); err != nil {
+			return fmt.Errorf("cannot delete container %s: %w", a.id, err)
+		}
 	}
-	return nil
+	return errors.Join(rt.cgroups.remove(a.id), os.RemoveAll(filepath.Join(rt.dir.runc, a.id)))
 }
 
 // free undoes the attempt; what fails is told and left for the next New.

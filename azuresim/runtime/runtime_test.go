@@ -5,21 +5,18 @@ package runtime
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"log"
-
-	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -37,6 +34,7 @@ var (
 	host     string // of the registry
 	baseBox  v1.Image
 	logLines syncBuffer
+	carrier  = http.DefaultTransport.(*http.Transport).Clone() // to the registry
 )
 
 func TestMain(m *testing.M) {
@@ -73,7 +71,7 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir)
-		shared, err = New(Options{Dir: dir, RetryPause: 50 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&logLines, nil))})
+		shared, err = New(Options{Dir: dir, RetryPause: 50 * time.Millisecond, Transport: carrier, Logger: slog.New(slog.NewTextHandler(&logLines, nil))})
 		if err != nil {
 			skip = err.Error()
 			return m.Run()
@@ -269,9 +267,3 @@ func TestARunTellsOutputCodeAndTimes(t *testing.T) {
 		t.Errorf("events %s", got)
 	}
 }
-
-var _ = errors.Is
-var _ = authn.DefaultKeychain
-var _ = exec.Command
-
-func victim(string) {}

@@ -5,7 +5,6 @@ import (
 	"net"
 	"os"
 	"strconv"
-	"sync"
 	"time"
 )
 
@@ -69,15 +68,18 @@ func nc(c *call) {
 	}
 }
 
-// shuttle copies both ways until the peer ends its side; the end of stdin ends ours only.
+// shuttle copies both ways until both have ended; the end of one is passed on to the peer or told by it.
 func (c *call) shuttle(conn *net.TCPConn) {
-	var once sync.Once
-	go func() { // ends with stdin, or with the process
+	sent := make(chan struct{})
+	go func() { // ends with stdin, with the connection, or with the process
+		defer close(sent)
 		if _, err := io.Copy(conn, os.Stdin); err == nil {
-			once.Do(func() { conn.CloseWrite() })
+			conn.CloseWrite()
 		}
 	}()
 	if _, err := io.Copy(os.Stdout, conn); err != nil {
 		c.fail("", err)
+		return
 	}
+	<-sent
 }
