@@ -1,0 +1,143 @@
+package aca_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sockerless/sockerless/azuresim"
+	"github.com/sockerless/sockerless/backends/aca"
+	"github.com/sockerless/sockerless/driver"
+)
+
+// putOf starts spec behind a wire tap and returns the body of the PUT.
+func putOf(t *testing.T, tc *testCloud, spec driver.Spec) map[string]any {
+	t.Helper()
+	var mu sync.Mutex
+	var put []byte
+	tap := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			put = body
+			mu.Unlock()
+			r.Body = io.NopCloser(strings.NewReader(string(body)))
+		}
+		tc.sim.ServeHTTP(w, r)
+	}))
+	defer tap.Close()
+	tc.config.EndpointURL = tap.URL
+	tc.driver = tc.open("test")
+	tc.start(spec)
+	mu.Lock()
+	defer mu.Unlock()
+	var body map[string]any
+	if err := json.Unmarshal(put, &body); err != nil {
+		t.Fatalf("cannot read the PUT's body %q: %v", put, err)
+	}
+	return body
+}
+
+func TestJobIsWhatAzureIsAskedFor(t *testing.T) {
+	tc := calm(t, nil)
+	spec := tc.spec()
+	spec.Memory, spec.MaxRuntime, spec.Orphan = 3<<30, time.Hour, 90*time.Second
+	spec.Credential = &driver.Credential{Server: "ghcr.io", Username: "me", Password: "hunter2"}
+	got := putOf(t, tc, spec)
+	id := tc.sim.World().PullIdentityID()
+	mounts := []any{map[string]any{"volumeName": "agent", "mountPath": "/.sockerless"}}
+	want := map[string]any{
+		"location": "eastus",
+		"tags": map[string]any{
+			"managed-by": "sockerless", "sockerless-backend": "test", "sockerless-container": containerID,
+			"sockerless-run": runID, "sockerless-name": "web",
+		},
+		"identity": map[string]any{"type": "UserAssigned", "userAssignedIdentities": map[string]any{id: map[string]any{}}},
+		"properties": map[string]any{
+			"environmentId": tc.sim.World().EnvironmentID(),
+			"configuration": map[string]any{
+				"triggerType": "Manual", "replicaTimeout": 3600.0, "replicaRetryLimit": 0.0,
+				"manualTriggerConfig": map[string]any{"parallelism": 1.0, "replicaCompletionCount": 1.0},
+				"registries": []any{
+					map[string]any{"server": tc.srv.LoginServer, "identity": id},
+					map[string]any{"server": "ghcr.io", "username": "me", "passwordSecretRef": "pull-secret"},
+				},
+				"secrets": []any{
+					map[string]any{"name": "pull-secret", "value": "hunter2"},
+					map[string]any{"name": "run-secret", "value": base64.RawURLEncoding.EncodeToString(make([]byte, 32))},
+				},
+				"identitySettings": []any{map[string]any{"identity": id, "lifecycle": "None"}},
+			},
+			"template": map[string]any{
+				"initContainers": []any{map[string]any{
+					"name": "agent", "image": tc.config.AgentImage, "command": []any{"/sockerless-agent"}, "args": []any{"install", "/.sockerless"},
+					"resources": map[string]any{"cpu": 0.25, "memory": "0.5Gi"}, "volumeMounts": mounts,
+				}},
+				"containers": []any{map[string]any{
+					"name": "main", "image": spec.Image, "command": []any{"/.sockerless/agent"},
+					"env": []any{
+						map[string]any{"name": "SOCKERLESS_RUN_ID", "value": runID},
+						map[string]any{"name": "SOCKERLESS_RUN_SECRET", "secretRef": "run-secret"},
+						map[string]any{"name": "SOCKERLESS_CALLBACK_URL", "value": "http://host.azuresim.internal:9100/agent"},
+						map[string]any{"name": "SOCKERLESS_ORPHAN", "value": "1m30s"},
+					},
+					"resources": map[string]any{"cpu": 1.5, "memory": "3Gi"}, "volumeMounts": mounts,
+				}},
+				"volumes": []any{map[string]any{"name": "agent", "storageType": "EmptyDir"}},
+			},
+		},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("job (-want +got):\n%s", diff)
+	}
+}
+
+func TestForwardModeTellsTheAgentToListen(t *testing.T) {
+	tc := calm(t, func(c *aca.Config) { c.CallbackURL, c.Resolver = "", aca.SystemResolver })
+	job := putOf(t, tc, tc.spec())
+	text, err := json.Marshal(job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := string(text); !strings.Contains(s, `{"name":"SOCKERLESS_AGENT_LISTEN","value":":9111"}`) || strings.Contains(s, "CALLBACK") {
+		t.Errorf("job is %s", s)
+	}
+}
+
+// The private authority that signs the callback's certificate reaches the agent.
+func TestPrivateAuthorityForTheCallback(t *testing.T) {
+	tc := calm(t, func(c *aca.Config) { c.CallbackURL = "https://backend.example:9100/" })
+	text, err := json.Marshal(putOf(t, tc, tc.spec()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := string(text); !strings.Contains(s, `"SOCKERLESS_CA"`) || !strings.Contains(s, `"https://backend.example:9100/agent"`) {
+		t.Errorf("job is %s", s)
+	}
+}
+
+// User code must not be able to mint the tokens of the identity that pulls.
+func TestNoIdentityInside(t *testing.T) {
+	tc := calm(t, nil)
+	tc.start(tc.spec())
+	tc.eventually("the replica is there", func() bool { return len(tc.replicas.list()) == 1 })
+	r := tc.replicas.list()[0]
+	for _, c := range append(append([]azuresim.ContainerSpec(nil), r.spec.Init...), r.spec.Containers...) {
+		for _, e := range c.Env {
+			if strings.HasPrefix(e, "IDENTITY_") || strings.HasPrefix(e, "MSI_") {
+				t.Errorf("container %s has %s", c.Name, e)
+			}
+		}
+	}
+}
