@@ -80,9 +80,10 @@ func newLink(role Role, id string, tok token, peer Hello, opt Options, client bo
 	l := &Link{id: id, role: role, peerRole: opt.Peer, peer: peer, token: tok, opt: opt}
 	l.r = newResumable(opt, Addr{role, id}, Addr{opt.Peer, id})
 	c := yamux.DefaultConfig()
-	// Pings that measure the path are below, in the resumable stream; a session must outlive every cut.
+	// Pings that watch the path are below, in the resumable stream; a session must outlive every cut.
+	// yamux renews its write deadline only when half of it is used up, hence twice the window.
 	c.EnableKeepAlive = false
-	c.ConnectionWriteTimeout = opt.ResumeWindow + time.Minute
+	c.ConnectionWriteTimeout = 2*opt.ResumeWindow + time.Minute
 	// The round trip steers the windows; it changes slowly, and 10,000 idle links should stay idle.
 	c.MeasureRTTInterval = 2 * time.Minute
 	c.MaxMessageSize = maxMessage

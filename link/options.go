@@ -75,7 +75,8 @@ type Options struct {
 	// 4 MiB by default. It bounds the speed on one link: ReplayBuffer / round trip.
 	ReplayBuffer int
 
-	// MaxWindow is how far one stream's receive window grows with the round trip; 4 MiB by default.
+	// MaxWindow is how far one stream's receive window grows with the round trip; 8 MiB by default. yamux opens
+	// a window again when half of it is read, so about half of it is under way at a time.
 	// WindowBudget bounds the sum of what all windows of a link grow by beyond their first 256 KiB; 32 MiB by default.
 	MaxWindow    int
 	WindowBudget int
@@ -111,7 +112,7 @@ func (o Options) withDefaults(role Role) Options {
 	}
 	def(&o.MaxStreams, 4096)
 	def(&o.ReplayBuffer, 4<<20)
-	def(&o.MaxWindow, 4<<20)
+	def(&o.MaxWindow, 8<<20)
 	def(&o.WindowBudget, 32<<20)
 	// yamux knows no smaller first window.
 	o.MaxWindow = max(o.MaxWindow, firstWindow)

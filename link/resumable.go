@@ -147,6 +147,9 @@ func (r *resumable) handle(c *carrier, f frame) error {
 		// What an old carrier says besides bytes is of no use: the handshake of the new one says it again.
 		return nil
 	}
+	if r.byeHeard {
+		return errFrame // a bye is the last
+	}
 	if err := r.out.ack(f.ack); err != nil {
 		return err
 	}
