@@ -1,0 +1,8 @@
+//go:build !windows
+
+package main
+
+const (
+	defaultAddr = "unix:///tmp/sockerless.sock"
+	pipeHelp    = ""
+)

@@ -1,0 +1,6 @@
+package main
+
+const (
+	defaultAddr = "npipe:////./pipe/sockerless"
+	pipeHelp    = " or npipe:////./pipe/name"
+)

@@ -1,0 +1,26 @@
+package dockerapi
+
+import (
+	"net/http"
+
+	"github.com/sockerless/sockerless"
+)
+
+func (a *api) attach(w http.ResponseWriter, r *request) error {
+	c, err := a.backend.Containers.Find(r.Context(), r.name)
+	if err != nil {
+		return err
+	}
+	session, err := a.backend.Containers.Attach(r.Context(), c.ID, sockerless.AttachOptions{
+		Stdin:      r.flag("stdin"),
+		Stdout:     r.flag("stdout"),
+		Stderr:     r.flag("stderr"),
+		Logs:       r.flag("logs"),
+		Stream:     r.flag("stream"),
+		DetachKeys: r.query.Get("detachKeys"),
+	})
+	if err != nil {
+		return err
+	}
+	return a.hijack(w, r, r.streamType(c.Config.Tty), session)
+}

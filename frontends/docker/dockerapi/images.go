@@ -1,0 +1,349 @@
+package dockerapi
+
+import (
+	"encoding/json"
+	"iter"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/distribution/reference"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/moby/moby/api/pkg/authconfig"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/api/types/registry"
+	"github.com/moby/moby/api/types/storage"
+
+	"github.com/sockerless/sockerless"
+)
+
+// createImage is two operations: a pull, and an import of the body.
+func (a *api) createImage(w http.ResponseWriter, r *request) error {
+	platform := r.query.Get("platform")
+	if r.version.before(32) {
+		platform = "" // it came with 1.32
+	}
+	from := r.query.Get("fromImage")
+	if from == "" {
+		return a.importImage(w, r, platform)
+	}
+	ref, err := pullRef(from, r.query.Get("tag"))
+	if err != nil {
+		return err
+	}
+	auth, err := r.registryAuth()
+	if err != nil {
+		return err
+	}
+	return progress(w, a.backend.Images.Pull(r.Context(), ref, sockerless.PullOptions{Platform: platform, Auth: auth}))
+}
+
+func (a *api) importImage(w http.ResponseWriter, r *request, platform string) error {
+	if from := r.query.Get("fromSrc"); from != "-" {
+		return sockerless.Errorf(sockerless.EUNSUPPORTED, "cannot import from %q: send the archive as the request's body, with fromSrc=-", from)
+	}
+	ref := ""
+	if repo := r.query.Get("repo"); repo != "" {
+		named, err := parseRef(repo)
+		if err != nil {
+			return err
+		}
+		if tag := r.query.Get("tag"); tag != "" {
+			if named, err = reference.WithTag(reference.TrimNamed(named), tag); err != nil {
+				return sockerless.Errorf(sockerless.EINVALID, "%w", err)
+			}
+		}
+		if _, ok := named.(reference.Digested); ok {
+			return sockerless.Errorf(sockerless.EINVALID, "cannot import digest reference")
+		}
+		ref = reference.FamiliarString(reference.TagNameOnly(named))
+	}
+	fullDuplex(w)
+	tar, err := decompressed(r.Body)
+	if err != nil {
+		return err
+	}
+	defer tar.Close()
+	return progress(w, a.backend.Images.Import(r.Context(), sockerless.ImportOptions{
+		Ref:      ref,
+		Message:  r.query.Get("message"),
+		Changes:  r.query["changes"],
+		Platform: platform,
+	}, tar))
+}
+
+func (a *api) loadImages(w http.ResponseWriter, r *request) error {
+	if len(r.query["platform"]) > 0 {
+		return sockerless.Errorf(sockerless.EUNSUPPORTED, "cannot use --platform: an archive's image is loaded as it is")
+	}
+	fullDuplex(w)
+	tar, err := decompressed(r.Body)
+	if err != nil {
+		return err
+	}
+	defer tar.Close()
+	messages := a.backend.Images.Load(r.Context(), tar)
+	if r.flag("quiet") {
+		messages = withoutProgress(messages)
+	}
+	return progress(w, messages)
+}
+
+// fullDuplex lets an answer begin while the body still comes; net/http would else drop the rest of the body.
+func fullDuplex(w http.ResponseWriter) {
+	http.NewResponseController(w).EnableFullDuplex() //nolint:errcheck // a writer that cannot do it has read the body
+}
+
+// withoutProgress leaves what a load has done, without the bars on the way.
+func withoutProgress(messages iter.Seq2[jsonstream.Message, error]) iter.Seq2[jsonstream.Message, error] {
+	return func(yield func(jsonstream.Message, error) bool) {
+		for m, err := range messages {
+			if err == nil && m.Progress != nil {
+				continue
+			}
+			if !yield(m, err) {
+				return
+			}
+		}
+	}
+}
+
+// message is a progress message with the error in the field that older clients read, too.
+type message struct {
+	jsonstream.Message
+	ErrorText string `json:"error,omitempty"`
+}
+
+// progress answers with messages. An error before the first of them is a status; a later one is the last message.
+func progress(w http.ResponseWriter, messages iter.Seq2[jsonstream.Message, error]) error {
+	out := newStream(w, "application/json")
+	defer out.end()
+	send := func(m jsonstream.Message) error {
+		text := ""
+		if m.Error != nil {
+			text = m.Error.Message
+		}
+		b, err := json.Marshal(message{m, text})
+		if err != nil {
+			return err
+		}
+		_, err = out.Write(append(b, "\r\n"...))
+		return err
+	}
+	for m, err := range messages {
+		switch {
+		case err != nil && !out.hasStarted():
+			return err
+		case err != nil:
+			return send(jsonstream.Message{Error: &jsonstream.Error{Message: err.Error()}})
+		default:
+			if err := send(m); err != nil {
+				return err
+			}
+		}
+	}
+	return out.start()
+}
+
+func parseRef(text string) (reference.Named, error) {
+	named, err := reference.ParseNormalizedNamed(text)
+	if err != nil {
+		return nil, sockerless.Errorf(sockerless.EINVALID, "%w", err)
+	}
+	return named, nil
+}
+
+// pullRef joins the two parameters of a pull; the tag may be a digest.
+func pullRef(from, tag string) (string, error) {
+	if strings.Contains(tag, ":") {
+		from += "@" + tag
+	} else if tag != "" {
+		from += ":" + tag
+	}
+	named, err := parseRef(from)
+	if err != nil {
+		return "", err
+	}
+	if reference.IsNameOnly(named) {
+		return "", sockerless.Errorf(sockerless.EUNSUPPORTED, "cannot pull all tags of %s: name one", reference.FamiliarName(named))
+	}
+	return reference.FamiliarString(named), nil
+}
+
+// registryAuth reads the credentials that came along; nil if there are none.
+func (r *request) registryAuth() (*registry.AuthConfig, error) {
+	text := r.Header.Get(registry.AuthHeader)
+	if text == "" {
+		return nil, nil
+	}
+	auth, err := authconfig.Decode(text)
+	if err != nil {
+		return nil, sockerless.Errorf(sockerless.EINVALID, "%w", err)
+	}
+	if *auth == (registry.AuthConfig{}) {
+		return nil, nil
+	}
+	return auth, nil
+}
+
+// imageSummary is an image as `docker images` wants it.
+type imageSummary struct {
+	image.Summary
+	VirtualSize int64 `json:",omitempty"` // below 1.44
+}
+
+func (a *api) listImages(w http.ResponseWriter, r *request) error {
+	filters, err := r.filters()
+	if err != nil {
+		return err
+	}
+	if name := r.query.Get("filter"); name != "" && r.version.before(41) {
+		if filters == nil {
+			filters = sockerless.Filters{}
+		}
+		filters["reference"] = append(filters["reference"], name)
+	}
+	out := []imageSummary{}
+	for img, err := range a.backend.Images.List(r.Context(), sockerless.ImageListOptions{All: r.flag("all"), Filters: filters}) {
+		if err != nil {
+			return err
+		}
+		s := imageSummary{Summary: image.Summary{
+			ID:          img.ID,
+			ParentID:    img.Parent,
+			RepoTags:    orEmpty(img.Tags),
+			RepoDigests: orEmpty(img.Digests),
+			Created:     unixOrZero(img.Created),
+			Size:        img.Size,
+			SharedSize:  -1,
+			Containers:  -1,
+			Labels:      map[string]string{},
+		}}
+		if img.Defaults != nil {
+			s.Labels = orEmptyMap(img.Defaults.Labels)
+		}
+		if r.version.before(44) {
+			s.VirtualSize = img.Size
+		}
+		if r.version.before(43) && len(img.Tags) == 0 {
+			s.RepoTags = []string{"<none>:<none>"}
+			if len(img.Digests) == 0 {
+				s.RepoDigests = []string{"<none>@<none>"}
+			}
+		}
+		out = append(out, s)
+	}
+	writeJSON(w, http.StatusOK, out)
+	return nil
+}
+
+// inspectedImage is an image as `docker image inspect` wants it.
+type inspectedImage struct {
+	image.InspectResponse
+	Config          any
+	Parent          string
+	DockerVersion   string
+	VirtualSize     int64             `json:",omitempty"` // below 1.44
+	Container       *string           `json:",omitempty"` // below 1.45
+	ContainerConfig *container.Config `json:",omitempty"` // below 1.45
+}
+
+func (a *api) inspectImage(w http.ResponseWriter, r *request) error {
+	for _, key := range []string{"manifests", "platform"} {
+		if r.query.Get(key) != "" && (key == "platform" || r.flag(key)) {
+			return sockerless.Errorf(sockerless.EUNSUPPORTED, "cannot use %s: an image has one platform here", key)
+		}
+	}
+	img, err := a.backend.Images.Find(r.Context(), r.name)
+	if err != nil {
+		return err
+	}
+	// The author, the variant and what else an image's config says beside the defaults of its containers.
+	var whole dockerspec.DockerOCIImage
+	if len(img.Config) > 0 {
+		if err := json.Unmarshal(img.Config, &whole); err != nil {
+			return sockerless.Errorf(sockerless.EINTERNAL, "cannot read the config of image %s: %w", img.ID, err)
+		}
+	}
+	out := inspectedImage{
+		InspectResponse: image.InspectResponse{
+			ID:           img.ID,
+			RepoTags:     orEmpty(img.Tags),
+			RepoDigests:  orEmpty(img.Digests),
+			Author:       img.Author,
+			Architecture: whole.Architecture,
+			Variant:      whole.Variant,
+			Os:           whole.OS,
+			OsVersion:    whole.OSVersion,
+			Size:         img.Size,
+			GraphDriver:  &storage.DriverData{Name: storageDriver, Data: map[string]string{}},
+			RootFS:       image.RootFS{Type: "layers"},
+			Metadata:     image.Metadata{LastTagTime: img.LastTagTime},
+		},
+		Config: &whole.Config,
+		Parent: img.Parent,
+	}
+	if !img.Created.IsZero() {
+		out.Created = img.Created.UTC().Format(time.RFC3339Nano)
+	}
+	if len(whole.History) > 0 {
+		out.Comment = whole.History[len(whole.History)-1].Comment
+	}
+	for _, l := range img.Layers {
+		out.RootFS.Layers = append(out.RootFS.Layers, l.DiffID)
+	}
+	if r.version.before(44) {
+		out.VirtualSize = img.Size
+	}
+	if r.version.before(45) {
+		out.Container, out.ContainerConfig = new(string), &container.Config{}
+	}
+	if r.version.before(50) && img.Defaults != nil {
+		out.Config = img.Defaults // with the fields that no image has, which clients below 1.50 may look for
+	}
+	writeJSON(w, http.StatusOK, out)
+	return nil
+}
+
+func (a *api) tagImage(w http.ResponseWriter, r *request) error {
+	named, err := parseRef(r.query.Get("repo"))
+	if err != nil {
+		return err
+	}
+	if tag := r.query.Get("tag"); tag != "" {
+		if named, err = reference.WithTag(reference.TrimNamed(named), tag); err != nil {
+			return sockerless.Errorf(sockerless.EINVALID, "%w", err)
+		}
+	}
+	if _, ok := named.(reference.Digested); ok {
+		return sockerless.Errorf(sockerless.EINVALID, "refusing to create a tag with a digest reference")
+	}
+	if err := a.backend.Images.Tag(r.Context(), r.name, reference.FamiliarString(reference.TagNameOnly(named))); err != nil {
+		return err
+	}
+	return writeNothing(w, http.StatusCreated)
+}
+
+func (a *api) removeImage(w http.ResponseWriter, r *request) error {
+	if len(r.query["platforms"]) > 0 {
+		return sockerless.Errorf(sockerless.EUNSUPPORTED, "cannot use --platform: an image has one platform here")
+	}
+	out, err := a.backend.Images.Remove(r.Context(), r.name, r.flag("force"))
+	if err != nil {
+		return err
+	}
+	if out == nil {
+		out = []image.DeleteResponse{}
+	}
+	writeJSON(w, http.StatusOK, out)
+	return nil
+}
+
+func unixOrZero(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
+}

@@ -1,0 +1,120 @@
+package dockerapi
+
+import (
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/storage"
+
+	"github.com/sockerless/sockerless"
+)
+
+// storageDriver is what inspect calls the driver of a container's file system, which is the cloud's.
+const storageDriver = "sockerless"
+
+// inspected is a container as `docker inspect` wants it.
+type inspected struct {
+	container.InspectResponse
+	// These hold the fields of create's body that no type here knows.
+	Config          any
+	HostConfig      any
+	NetworkSettings networkSettings
+}
+
+// networkSettings has what API versions below 1.52 know at its top: the default network's endpoint.
+type networkSettings struct {
+	Bridge                 string
+	SandboxID              string
+	SandboxKey             string
+	HairpinMode            bool
+	LinkLocalIPv6Address   string
+	LinkLocalIPv6PrefixLen int
+	SecondaryIPAddresses   []string
+	SecondaryIPv6Addresses []string
+	Ports                  network.PortMap
+	EndpointID             string
+	Gateway                string
+	IPAddress              string
+	IPPrefixLen            int
+	IPv6Gateway            string
+	GlobalIPv6Address      string
+	GlobalIPv6PrefixLen    int
+	MacAddress             string
+	Networks               map[string]*network.EndpointSettings
+}
+
+func inspect(c *sockerless.Container) (*inspected, error) {
+	path, args := command(c.Config)
+	s := c.State
+	out := &inspected{
+		InspectResponse: container.InspectResponse{
+			ID:      c.ID,
+			Created: c.Created.UTC().Format(time.RFC3339Nano),
+			Path:    path,
+			Args:    args,
+			State: &container.State{
+				Status:     s.Status,
+				Running:    s.Status == container.StateRunning || s.Status == container.StatePaused || s.Status == container.StateRestarting,
+				Paused:     s.Status == container.StatePaused,
+				Restarting: s.Status == container.StateRestarting,
+				OOMKilled:  s.OOMKilled,
+				Dead:       s.Status == container.StateDead,
+				Pid:        s.Pid,
+				ExitCode:   s.ExitCode,
+				Error:      s.Error,
+				StartedAt:  s.StartedAt.UTC().Format(time.RFC3339Nano),
+				FinishedAt: s.FinishedAt.UTC().Format(time.RFC3339Nano),
+				Health:     s.Health,
+			},
+			Image:        c.Image,
+			Name:         "/" + c.Name,
+			RestartCount: c.RestartCount,
+			Driver:       storageDriver,
+			Platform:     "linux",
+			GraphDriver:  &storage.DriverData{Name: storageDriver, Data: map[string]string{}},
+			Mounts:       []container.MountPoint{},
+		},
+		NetworkSettings: networkSettings{Ports: network.PortMap{}, Networks: endpoints(c)},
+	}
+	if e := out.NetworkSettings.Networks["bridge"]; e != nil {
+		n := &out.NetworkSettings
+		n.EndpointID, n.IPPrefixLen, n.GlobalIPv6PrefixLen, n.MacAddress = e.EndpointID, e.IPPrefixLen, e.GlobalIPv6PrefixLen, e.MacAddress.String()
+		if e.IPAddress.IsValid() {
+			n.IPAddress = e.IPAddress.String()
+		}
+		if e.Gateway.IsValid() {
+			n.Gateway = e.Gateway.String()
+		}
+	}
+	var err error
+	out.Config, out.HostConfig, err = withUnknown(c)
+	return out, err
+}
+
+func networkMode(c *sockerless.Container) string {
+	if c.HostConfig == nil || c.HostConfig.NetworkMode == "" || c.HostConfig.NetworkMode == network.NetworkDefault {
+		return network.NetworkBridge
+	}
+	return string(c.HostConfig.NetworkMode)
+}
+
+// endpoints returns the networks that a container is in: those that create named, else the one of its mode.
+func endpoints(c *sockerless.Container) map[string]*network.EndpointSettings {
+	out := map[string]*network.EndpointSettings{}
+	if c.NetworkingConfig != nil {
+		for name, e := range c.NetworkingConfig.EndpointsConfig {
+			if name == network.NetworkDefault {
+				name = network.NetworkBridge
+			}
+			if e == nil {
+				e = &network.EndpointSettings{}
+			}
+			out[name] = e
+		}
+	}
+	if len(out) == 0 {
+		out[networkMode(c)] = &network.EndpointSettings{}
+	}
+	return out
+}

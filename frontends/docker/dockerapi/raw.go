@@ -1,0 +1,113 @@
+package dockerapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/sockerless/sockerless"
+)
+
+// words is a list of strings that may come as one string.
+type words []string
+
+// UnmarshalJSON reads either form.
+func (w *words) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		var one string
+		if err := json.Unmarshal(b, &one); err != nil {
+			return err
+		}
+		*w = words{one}
+		return nil
+	}
+	return json.Unmarshal(b, (*[]string)(w))
+}
+
+// withUnknown returns a container's Config and HostConfig with the fields of create's body that their types do not
+// know, so that a client of another version finds in inspect what it said.
+func withUnknown(c *sockerless.Container) (config, hostConfig any, err error) {
+	body, err := object(c.Raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	host, err := object(body["HostConfig"])
+	if err != nil {
+		return nil, nil, err
+	}
+	delete(body, "HostConfig")
+	delete(body, "NetworkingConfig")
+	if config, err = merged(c.Config, body); err != nil {
+		return nil, nil, err
+	}
+	hostConfig, err = merged(c.HostConfig, host)
+	return config, hostConfig, err
+}
+
+// merged returns v, or v's JSON with the fields of said that v's type does not know.
+func merged(v any, said map[string]json.RawMessage) (any, error) {
+	known := fieldNames(reflect.TypeOf(v))
+	for name := range said {
+		if known[strings.ToLower(name)] {
+			delete(said, name)
+		}
+	}
+	if len(said) == 0 {
+		return v, nil
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	out, err := object(b)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range said {
+		out[name] = value
+	}
+	return out, nil
+}
+
+func object(b json.RawMessage) (map[string]json.RawMessage, error) {
+	out := map[string]json.RawMessage{}
+	if len(b) == 0 || bytes.Equal(b, []byte("null")) {
+		return out, nil
+	}
+	if err := json.Unmarshal(b, &out); err != nil {
+		return nil, fmt.Errorf("cannot read what create was asked for: %w", err)
+	}
+	return out, nil
+}
+
+// fieldNames returns the names by which encoding/json knows the fields of a struct, in lower case: it ignores case, too.
+func fieldNames(t reflect.Type) map[string]bool {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	names := map[string]bool{}
+	for _, f := range reflect.VisibleFields(t) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" {
+			name = f.Name
+		}
+		names[strings.ToLower(name)] = true
+	}
+	return names
+}
+
+func orEmpty(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
+
+func orEmptyMap(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
