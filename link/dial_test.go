@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -114,7 +115,7 @@ func TestUntrustedCertificate(t *testing.T) {
 	hub := link.NewHub(link.Backend, func(string) ([]byte, bool) { return secret, true }, link.Options{})
 	defer hub.Close()
 	s := httptest.NewUnstartedServer(hub)
-	s.Config.ErrorLog = nil
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.StartTLS()
 	defer s.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

@@ -148,7 +148,8 @@ func (c *faultyConn) Close() error {
 // Whatever happens to the carriers, every stream's bytes arrive once and in order.
 // LINK_ROUNDS and LINK_SEED set how many rounds there are and the first one's seed.
 func TestFaults(t *testing.T) {
-	rounds, first := 250, uint64(1)
+	t.Parallel()
+	rounds, first := 200, uint64(1)
 	if n, err := strconv.Atoi(os.Getenv("LINK_ROUNDS")); err == nil {
 		rounds = n
 	}

@@ -20,6 +20,7 @@ import (
 
 // A resume may break at every byte of the upgrade, the TLS and the proof, either way, with data under way both ways.
 func TestResumeBrokenAtEveryByte(t *testing.T) {
+	t.Parallel()
 	for _, way := range []struct {
 		name   string
 		onRead bool
@@ -93,6 +94,7 @@ func (g *gate) through(target link.Target) link.Target {
 
 // A cut of some seconds with every buffer full: writers wait, nothing is lost, nobody times out.
 func TestLongCutWithFullBuffers(t *testing.T) {
+	t.Parallel()
 	const size = 24 << 20
 	r := newRig(t, link.Options{MaxPause: 20 * time.Millisecond}, nil)
 	g := &gate{}
@@ -140,6 +142,7 @@ func TestLongCutWithFullBuffers(t *testing.T) {
 }
 
 func TestResumeWindow(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, link.Options{ResumeWindow: 300 * time.Millisecond, MaxPause: 10 * time.Millisecond}, nil)
 	g := &gate{}
 	r.target = g.through(r.target)
@@ -194,6 +197,7 @@ func TestSilentCarrier(t *testing.T) {
 
 // An idle carrier is pinged, and an answered ping keeps it.
 func TestIdleCarrierStays(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	var writes []time.Time
 	r := newRig(t, link.Options{KeepAlive: 40 * time.Millisecond}, func(conn net.Conn) net.Conn {
@@ -342,6 +346,7 @@ func TestClosedWhileCut(t *testing.T) {
 
 // A peer that does not read its socket any more cannot hold a Close.
 func TestCloseBesideADeadPeer(t *testing.T) {
+	t.Parallel()
 	var stall atomic.Bool
 	r := newRig(t, link.Options{}, func(conn net.Conn) net.Conn { return &stalledConn{Conn: conn, stall: &stall} })
 	agent, backend := r.link()

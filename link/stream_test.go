@@ -190,6 +190,7 @@ func TestHalfCloseStaysHalfClosed(t *testing.T) {
 }
 
 func TestClose(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, link.Options{}, nil)
 	agent, backend := r.link()
 	t.Run("what was written arrives", func(t *testing.T) {
