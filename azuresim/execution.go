@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -114,7 +115,7 @@ func (e *execution) shown(version string) executionBody {
 // start makes an execution and lets it run; s.mu is held.
 func (j *job) start(template *jobTemplate) *execution {
 	s := j.sim
-	e := &execution{job: j, name: j.name + "-" + s.dice.suffix(7), template: template, started: time.Now(),
+	e := &execution{job: j, name: j.freeName(), template: template, started: time.Now(),
 		status: statusProcessing, end: make(chan struct{}), again: make(chan struct{}, 1)}
 	j.executions = append(j.executions, e)
 	j.trimHistory()
@@ -123,6 +124,16 @@ func (j *job) start(template *jobTemplate) *execution {
 	run := &run{sim: s, execution: e, body: j.body, env: s.environments[strings.ToLower(j.body.Properties.EnvironmentID)]}
 	go run.do() // ends with the execution, which endWith brings about, at the latest in Close
 	return e
+}
+
+// freeName draws the name of an execution: a seed draws the same ones again after a restart. s.mu is held.
+func (j *job) freeName() string {
+	for {
+		name := j.name + "-" + j.sim.dice.suffix(7)
+		if !slices.ContainsFunc(j.executions, func(e *execution) bool { return e.name == name }) {
+			return name
+		}
+	}
 }
 
 // trimHistory forgets the oldest executions beyond Azure's history; s.mu is held.

@@ -221,10 +221,12 @@ func (r *armRequest) provision(body jobBody, accepted int) error {
 		r.location(op)
 		return r.answer(accepted, nil)
 	}
-	if !op.done || op.failure != nil {
+	shown := j.shown(r.version)
+	if !op.done || op.failure != nil { // only a poll can tell why an operation failed
 		r.asyncOperation(op)
+		shown.Properties.ProvisioningState = stateInProgress
 	}
-	return r.answer(accepted, j.shown(r.version))
+	return r.answer(accepted, shown)
 }
 
 // checkLinks checks what the job refers to: environment, storages, identities, the registry; s.mu is held.

@@ -81,6 +81,21 @@ func (s *stage) replica(i int) *scriptedReplica {
 	return s.runtime.all()[i]
 }
 
+// replicaOf waits until the runtime has been given a replica of the execution.
+func (s *stage) replicaOf(execution string) *scriptedReplica {
+	s.t.Helper()
+	var found *scriptedReplica
+	eventually(s.t, "a replica of "+execution+" starts", func() bool {
+		for _, r := range s.runtime.all() {
+			if strings.HasPrefix(r.spec.Name, execution+"-") {
+				found = r
+			}
+		}
+		return found != nil
+	})
+	return found
+}
+
 func (s *stage) execution(ctx context.Context, job, name string) armappcontainers.JobExecution {
 	s.t.Helper()
 	c, err := armappcontainers.NewContainerAppsAPIClient(s.world.Subscription, s.operator(), s.armOptions())
@@ -396,7 +411,7 @@ func TestExecutionStatuses(t *testing.T) {
 	t.Run("exit code", func(t *testing.T) {
 		e := s.start("web")
 		s.awaitStatus("web", e, "Running")
-		s.replica(len(s.runtime.all()) - 1).exit(5)
+		s.replicaOf(e).exit(5)
 		s.awaitStatus("web", e, "Failed")
 		p := detailed(e, "2026-07-01")
 		containers := at(p, "detailedStatus", "replicas", 0, "containers").([]any)
@@ -413,7 +428,7 @@ func TestExecutionStatuses(t *testing.T) {
 	})
 	t.Run("stop gives thirty seconds", func(t *testing.T) {
 		e := s.start("web")
-		r := s.replica(len(s.runtime.all()) - 1)
+		r := s.replicaOf(e)
 		p, err := s.jobs().BeginStopExecution(t.Context(), s.world.ResourceGroup, "web", e, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -443,8 +458,7 @@ func TestExecutionStatuses(t *testing.T) {
 		}
 	})
 	t.Run("deletion ends executions", func(t *testing.T) {
-		s.start("web")
-		r := s.replica(len(s.runtime.all()) - 1)
+		r := s.replicaOf(s.start("web"))
 		s.asOperator("DELETE", s.jobPath("web"), "")
 		<-r.Done()
 	})

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -88,6 +89,9 @@ func (r *scriptedReplica) exit(code int) {
 }
 
 func (r *scriptedReplica) DialContext(ctx context.Context, port uint16) (net.Conn, error) {
+	if r.dial == nil {
+		return nil, errors.New("nobody listens in a scripted replica")
+	}
 	return r.dial(ctx, port)
 }
 func (r *scriptedReplica) Done() <-chan struct{} { return r.done }
@@ -162,7 +166,7 @@ func (s *stage) armOptions() *arm.ClientOptions {
 		Transport: s.client,
 		Cloud: cloud.Configuration{ActiveDirectoryAuthorityHost: s.srv.HTTPSURL, Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
 			cloud.ResourceManager: {Endpoint: s.srv.HTTPSURL, Audience: audienceARM}}},
-		Retry: policy.RetryOptions{MaxRetries: 5, RetryDelay: 10 * time.Millisecond, MaxRetryDelay: 50 * time.Millisecond},
+		Retry: policy.RetryOptions{MaxRetries: 5, RetryDelay: 10 * time.Millisecond, MaxRetryDelay: 2 * time.Second},
 	}}
 }
 
@@ -278,7 +282,7 @@ func eventually(t *testing.T, what string, cond func() bool) {
 			return
 		}
 	}
-	t.Fatalf("it did not happen: %s", what)
+	t.Fatalf("it did not happen in 20 s: %s", what)
 }
 
 // readAll reads and closes an answer's body.

@@ -2,6 +2,9 @@ package azuresim
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/miekg/dns"
@@ -41,7 +45,11 @@ const zoneTTL = 5
 // dialTimeout bounds the wait for a port inside a replica.
 const dialTimeout = 10 * time.Second
 
-func newZone(log *slog.Logger) *zone { return &zone{log: log, names: map[string]*zoneEntry{}} }
+func newZone(log *slog.Logger) *zone {
+	var start [4]byte
+	_, _ = rand.Read(start[:]) // never fails, says crypto/rand
+	return &zone{log: log, next: binary.BigEndian.Uint32(start[:]), names: map[string]*zoneEntry{}}
+}
 
 // bind gives the execution an address and a name until unbind is called. It never fails: an address that cannot be
 // listened on resolves and refuses connections, as a replica that nobody answers in does.
@@ -51,9 +59,17 @@ func (z *zone) bind(execution, domain string, dial func(context.Context) (net.Co
 	if z.closed {
 		return func() {}
 	}
-	e := &zoneEntry{domain: strings.ToLower(domain), addr: z.address()}
+	e := &zoneEntry{domain: strings.ToLower(domain)}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
-	l, err := net.Listen("tcp", net.JoinHostPort(e.addr.String(), strconv.Itoa(agentPort)))
+	var l net.Listener
+	var err error
+	for range 100 { // another simulator on this machine may have an address
+		e.addr = z.address()
+		l, err = net.Listen("tcp", net.JoinHostPort(e.addr.String(), strconv.Itoa(agentPort)))
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
+	}
 	if err != nil {
 		z.log.Warn("execution has no address", "execution", execution, "error", err)
 	} else {
@@ -71,7 +87,8 @@ func (z *zone) bind(execution, domain string, dial func(context.Context) (net.Co
 	}
 }
 
-// address draws the next one of 127.64.0.0/10; z.mu is held. With four million of them one comes back long after it was free.
+// address draws the next one of 127.64.0.0/10; z.mu is held. With four million of them one comes back long after it was
+// free, and simulators on one machine, which start anywhere, hardly meet.
 func (z *zone) address() netip.Addr {
 	z.next++
 	n := 0x7f400000 | z.next&0x3fffff
