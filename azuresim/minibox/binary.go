@@ -28,7 +28,7 @@ func Binary(ctx context.Context) (string, error) {
 	if path, err := exec.LookPath("minibox"); err == nil {
 		return path, nil
 	}
-	path, err := build(ctx)
+	path, err := Build(ctx)
 	if err != nil {
 		return "", fmt.Errorf("cannot find the minibox program beside this one or in $PATH, and cannot build it: %w (make build puts it into bin/)", err)
 	}
@@ -40,7 +40,9 @@ func executable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-func build(ctx context.Context) (string, error) {
+// Build compiles the program from its sources, which must be where they were when this package was compiled, unless the
+// user's cache folder has it for this state of them.
+func Build(ctx context.Context) (string, error) {
 	_, file, _, _ := runtime.Caller(0)
 	dir := filepath.Dir(file)
 	if _, err := os.Stat(filepath.Join(dir, "cmd", "minibox", "main.go")); !filepath.IsAbs(dir) || err != nil {
@@ -62,7 +64,7 @@ func build(ctx context.Context) (string, error) {
 	if err := os.MkdirAll(cache, 0o700); err != nil {
 		return "", err
 	}
-	path := filepath.Join(cache, "minibox-"+sum[:16])
+	path := filepath.Join(cache, sum[:16], "minibox")
 	if executable(path) {
 		return path, nil
 	}
@@ -79,8 +81,10 @@ func build(ctx context.Context) (string, error) {
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, strings.TrimSpace(string(text)))
 	}
-	// Two builders at once rename the same bytes over each other.
-	if err := os.Rename(out, path); err != nil {
+	if err := os.Chmod(tmp, 0o755); err != nil {
+		return "", err
+	}
+	if err := os.Rename(tmp, filepath.Dir(path)); err != nil && !executable(path) { // another builder may have been first
 		return "", err
 	}
 	return path, nil

@@ -59,7 +59,7 @@ func BenchmarkBulk(b *testing.B) {
 		}
 		defer l.Close()
 		_, port, _ := net.SplitHostPort(l.Addr().String())
-		launch(b, rt, sh(fmt.Sprintf("while true; do dd if=/dev/zero bs=256k count=%d status=none | nc %s %s < /dev/stdin; done", size>>18, hostName, port)))
+		launch(b, rt, sh(fmt.Sprintf("while true; do dd if=/dev/zero bs=256k count=%d status=none | nc %s %s ; done", size>>18, hostName, port)))
 		b.SetBytes(size)
 		buf := make([]byte, 256<<10)
 		for b.Loop() {
@@ -75,7 +75,7 @@ func BenchmarkBulk(b *testing.B) {
 		}
 	})
 	b.Run("in", func(b *testing.B) {
-		o := launch(b, rt, sh("while true; do nc -l 9111 < /dev/null > /dev/null; done"))
+		o := launch(b, rt, sh("nc -l -k 9111 < /dev/null > /dev/null"))
 		b.SetBytes(size)
 		chunk := make([]byte, 256<<10)
 		for b.Loop() {

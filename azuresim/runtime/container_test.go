@@ -3,15 +3,19 @@
 package runtime
 
 import (
+	"debug/elf"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/azuresim"
 )
@@ -198,7 +202,7 @@ func TestContainersOfAReplicaShareItsNetworkAndNotItsProcesses(t *testing.T) {
 	rt := need(t)
 	o := launch(t, rt, azuresim.ReplicaSpec{Containers: []azuresim.ContainerSpec{
 		{Name: "server", Command: []string{"sh", "-c", "echo hello | nc -l 7000"}},
-		{Name: "client", Command: []string{"sh", "-c", "until nc 127.0.0.1 7000 < /dev/null; do sleep 0.05; done; ps | grep -c nc.-l"}},
+		{Name: "client", Command: []string{"sh", "-c", "until nc 127.0.0.1 7000 < /dev/null; do sleep 0.05; done; ps -o comm | grep -cx nc"}},
 	}})
 	result := o.wait(t)
 	if result.Err != nil || len(result.Containers) != 2 {
@@ -362,12 +366,53 @@ func TestCPULimit(t *testing.T) {
 	}
 }
 
-func TestBlockedSystemCalls(t *testing.T) {
+// TestSystemCallFilter runs programs of one system call each that exit with its errno.
+func TestSystemCallFilter(t *testing.T) {
 	rt := need(t)
-	// chown has no reason to fail and mount has: the filter distinguishes.
-	o := launch(t, rt, sh("touch /x && chown 1:1 /x && ls -ln /x | cut -d' ' -f3,4"))
-	one(t, o.wait(t))
-	if got := o.text("main/stdout"); got != "1 1" {
-		t.Errorf("printed %q, stderr %q", got, o.text("main/stderr"))
+	if goruntime.GOARCH != "amd64" {
+		t.Skip("the programs are amd64's")
+	}
+	share := t.TempDir()
+	for name, c := range map[string]struct {
+		number, a, b uint32
+		want         int
+	}{
+		"getuid":                          {unix.SYS_GETUID, 0, 0, 0},
+		"unshare a user namespace":        {unix.SYS_UNSHARE, unix.CLONE_NEWUSER, 0, int(unix.EPERM)},
+		"clone a user namespace":          {unix.SYS_CLONE, unix.CLONE_NEWUSER | uint32(unix.SIGCHLD), 0, int(unix.EPERM)},
+		"clone3":                          {unix.SYS_CLONE3, 0, 0, int(unix.ENOSYS)},
+		"keyctl":                          {unix.SYS_KEYCTL, 0, 0, int(unix.EPERM)},
+		"io_uring_setup":                  {unix.SYS_IO_URING_SETUP, 1, 0, int(unix.EPERM)},
+		"userfaultfd":                     {unix.SYS_USERFAULTFD, 1, 0, int(unix.EPERM)},
+		"personality of Linux":            {unix.SYS_PERSONALITY, 0, 0, 0},
+		"personality asked":               {unix.SYS_PERSONALITY, 0xffffffff, 0, 0},
+		"personality without protections": {unix.SYS_PERSONALITY, 0x0040000, 0, int(unix.EPERM)},
+		"a vsock":                         {unix.SYS_SOCKET, unix.AF_VSOCK, unix.SOCK_STREAM, int(unix.EPERM)},
+		"a unix socket":                   {unix.SYS_SOCKET, unix.AF_UNIX, unix.SOCK_STREAM, 256 - 3}, // descriptor 3, negated
+	} {
+		code := []byte{0xb8}
+		code = binary.LittleEndian.AppendUint32(code, c.number) // mov $number,%eax
+		code = append(code, 0xbf)
+		code = binary.LittleEndian.AppendUint32(code, c.a) // mov $a,%edi
+		code = append(code, 0xbe)
+		code = binary.LittleEndian.AppendUint32(code, c.b) // mov $b,%esi
+		// xor %edx,%edx; syscall; neg %eax; mov %eax,%edi; mov $60,%eax; syscall
+		code = append(code, 0x31, 0xd2, 0x0f, 0x05, 0xf7, 0xd8, 0x89, 0xc7, 0xb8, 60, 0, 0, 0, 0x0f, 0x05)
+		program, err := staticProgram(elf.EM_X86_64, code)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := strings.ReplaceAll(name, " ", "-")
+		if err := os.WriteFile(filepath.Join(share, file), program, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Run(name, func(t *testing.T) {
+			o := launch(t, rt, azuresim.ReplicaSpec{Shares: map[string]string{"files": share}, Containers: []azuresim.ContainerSpec{{
+				Command: []string{"/files/" + file}, Mounts: []azuresim.Mount{{Volume: "files", Path: "/files"}},
+			}}})
+			if got := one(t, o.wait(t)).ExitCode; got != c.want {
+				t.Errorf("errno %d, want %d", got, c.want)
+			}
+		})
 	}
 }

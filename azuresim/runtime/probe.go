@@ -4,6 +4,7 @@ package runtime
 
 import (
 	"bytes"
+	"context"
 	"debug/elf"
 	"encoding/binary"
 	"encoding/json"
@@ -16,8 +17,6 @@ import (
 
 	runc "github.com/containerd/go-runc"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-
-	"context"
 
 	"github.com/sockerless/sockerless/azuresim"
 )
@@ -123,6 +122,11 @@ func idleProgram() ([]byte, error) {
 	default:
 		return nil, fmt.Errorf("cannot run containers on %s: only amd64 and arm64 are supported", goruntime.GOARCH)
 	}
+	return staticProgram(machine, code)
+}
+
+// staticProgram puts code behind the headers of an ELF executable.
+func staticProgram(machine elf.Machine, code []byte) ([]byte, error) {
 	const base, headers = 0x400000, 64 + 56
 	size := uint64(headers + len(code))
 	header := elf.Header64{

@@ -54,7 +54,7 @@ func TestMain(m *testing.M) {
 		server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 		defer server.Close()
 		host = strings.TrimPrefix(server.URL, "http://")
-		path, err := minibox.Binary(context.Background())
+		path, err := minibox.Build(context.Background())
 		if err == nil {
 			baseBox, err = minibox.Image(path)
 		}

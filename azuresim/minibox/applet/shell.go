@@ -23,7 +23,7 @@ import (
 // sh is mvdan's shell: sh [-ceiux] [-o option] [script | -c commands [name]] [argument...].
 func sh(c *call) {
 	var set []string // options for `set`
-	var command, interactive, stdin bool
+	var command, interactive, fromStdin bool
 	args := c.args
 options:
 	for len(args) > 0 && len(args[0]) > 1 && (args[0][0] == '-' || args[0][0] == '+') {
@@ -39,7 +39,7 @@ options:
 			case letter == 'i' && a[0] == '-':
 				interactive = true
 			case letter == 's' && a[0] == '-':
-				stdin = true
+				fromStdin = true
 			case letter == 'l' && a[0] == '-':
 				// a login shell would read /etc/profile, and the image has none
 			case strings.ContainsRune("aefnux", letter):
@@ -66,8 +66,8 @@ options:
 		return
 	}
 	s.Runner = r
-	var stdinBytes io.Reader = byteReader{os.Stdin}
-	input := stdinBytes
+	stdin := &byteReader{r: os.Stdin}
+	var input io.Reader = stdin
 	name := c.name
 	switch {
 	case command:
@@ -79,7 +79,7 @@ options:
 		if args = args[1:]; len(args) > 0 {
 			name, args = args[0], args[1:]
 		}
-	case len(args) > 0 && !stdin:
+	case len(args) > 0 && !fromStdin:
 		f, err := os.Open(args[0])
 		if err != nil {
 			c.fail(args[0], err)
@@ -100,9 +100,9 @@ options:
 		Name: &syntax.Lit{Value: zero}, Value: &syntax.Word{Parts: []syntax.WordPart{&syntax.SglQuoted{Value: name}}},
 	}}})
 	switch {
-	case interactive && input == stdinBytes:
-		c.status = s.interact(input)
-	case input == stdinBytes:
+	case interactive && input == stdin:
+		c.status = s.interact(stdin)
+	case input == stdin:
 		c.status = s.script(syntax.NewParser().InteractiveSeq(input), name)
 	default:
 		c.status = s.script(single(syntax.NewParser().StmtsSeq(input)), name)
@@ -221,7 +221,7 @@ func (s *shell) script(input iter.Seq2[[]*syntax.Stmt, error], name string) int 
 }
 
 // interact reads lines from a terminal in its line mode.
-func (s *shell) interact(input io.Reader) int {
+func (s *shell) interact(input *byteReader) int {
 	// Ctrl-C ends what runs in the foreground and not the shell.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGQUIT)
 	lastStatus, prompt := 0, "$ "
@@ -237,6 +237,7 @@ func (s *shell) interact(input io.Reader) int {
 			if err != nil {
 				fmt.Fprintf(os.Stderr, "sh: %v\n", err)
 				failed = true
+				input.skipLine()
 				break
 			}
 			if parser.Incomplete() {
@@ -310,13 +311,29 @@ func exitStatus(err error) int {
 }
 
 // byteReader reads one byte at a time: what follows a command in a pipe belongs to the programs that it starts.
-type byteReader struct{ r io.Reader }
+type byteReader struct {
+	r    io.Reader
+	last byte
+}
 
-func (b byteReader) Read(p []byte) (int, error) {
+func (b *byteReader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	return b.r.Read(p[:1])
+	n, err := b.r.Read(p[:1])
+	if n > 0 {
+		b.last = p[0]
+	}
+	return n, err
+}
+
+// skipLine drops the rest of a line with a mistake in it.
+func (b *byteReader) skipLine() {
+	for p := make([]byte, 1); b.last != '\n'; {
+		if _, err := b.Read(p); err != nil {
+			return
+		}
+	}
 }
 
 // testCmd and printfCmd give the shell's builtins a program.
