@@ -29,6 +29,9 @@ type Config struct {
 	// CallbackURL is where agents find the backend (reverse mode). Empty: the backend dials agents (forward mode),
 	// whose names Resolver has to know.
 	CallbackURL string
+	// CallbackCAFile is a PEM file of the only authorities by which agents verify an https CallbackURL; empty: those of the
+	// container's image, of which a small one has none.
+	CallbackCAFile string
 	// Resolver is the address of a DNS server that knows the names of job executions, or "system" if the system's does.
 	Resolver string
 
@@ -62,6 +65,8 @@ func (c *Config) Settings(s *Settings) {
 	s.Duration(&c.MaxRuntime, "SOCKERLESS_ACA_MAX_RUNTIME", "max-runtime", "how long a container may run")
 	s.String(&c.CallbackURL, "SOCKERLESS_CALLBACK_URL", "callback-url",
 		"URL under which agents reach this backend; if it is not set, the backend dials the agents")
+	s.String(&c.CallbackCAFile, "SOCKERLESS_CALLBACK_CA_FILE", "callback-ca-file",
+		"PEM file of the authorities by which agents verify an https callback URL; if it is not set, those of the container's image")
 	s.String(&c.Resolver, "SOCKERLESS_ACA_RESOLVER", "resolver",
 		"host:port of a DNS server that knows the names of job executions, or \""+SystemResolver+"\"; for a backend that dials the agents")
 	s.String(&c.EndpointURL, "SOCKERLESS_ENDPOINT_URL", "endpoint-url",

@@ -2,11 +2,11 @@ package aca
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,10 +73,13 @@ func Open(ctx context.Context, c Config, o Options) (driver.Driver, error) {
 		return nil, err
 	}
 	d := &Driver{config: c, instance: o.Instance, azure: cloud, every: o.PollEvery, log: o.Logger}
-	if c.CAFile != "" && strings.HasPrefix(c.CallbackURL, "https:") {
-		text, err := os.ReadFile(c.CAFile)
+	if c.CallbackCAFile != "" {
+		text, err := os.ReadFile(c.CallbackCAFile)
 		if err != nil {
-			return nil, &SettingError{"SOCKERLESS_CA_FILE", "ca-file", "cannot be read: " + err.Error()}
+			return nil, &SettingError{"SOCKERLESS_CALLBACK_CA_FILE", "callback-ca-file", "cannot be read: " + err.Error()}
+		}
+		if !x509.NewCertPool().AppendCertsFromPEM(text) {
+			return nil, &SettingError{"SOCKERLESS_CALLBACK_CA_FILE", "callback-ca-file", fmt.Sprintf("is %s, which holds no PEM certificate", c.CallbackCAFile)}
 		}
 		d.callbackCA = base64.StdEncoding.EncodeToString(text)
 	}

@@ -18,6 +18,7 @@ import (
 )
 
 func TestStartIsOnePutAndOnePost(t *testing.T) {
+	t.Parallel()
 	tc := newCloud(t, nil)
 	if _, err := tc.driver.Check(tc.spec()); err != nil {
 		t.Fatal(err)
@@ -41,6 +42,7 @@ func TestStartIsOnePutAndOnePost(t *testing.T) {
 }
 
 func TestLostStartAnswerRunsOnce(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]azuresim.Fault{
 		"answer lost":   {Kind: azuresim.FaultDropAnswer},
 		"request lost":  {Kind: azuresim.FaultDrop},
@@ -79,6 +81,7 @@ func TestLostStartAnswerRunsOnce(t *testing.T) {
 
 // A second start reuses the job, whose older executions must not be taken for this start's.
 func TestLostAnswerOfSecondStart(t *testing.T) {
+	t.Parallel()
 	tc := calm(t, nil)
 	first := tc.start(tc.spec())
 	tc.replicas.list()[0].exit(0)
@@ -100,8 +103,8 @@ func TestLostAnswerOfSecondStart(t *testing.T) {
 	}
 }
 
-// An accepted start without an address to poll is a hard error in azcore: facts of the SDK, poller.go.
 func TestLostPutAnswerIsRepeated(t *testing.T) {
+	t.Parallel()
 	tc := newCloud(t, nil)
 	if err := tc.sim.DropAnswer(http.MethodPut, "/jobs/", 1); err != nil {
 		t.Fatal(err)
@@ -113,6 +116,7 @@ func TestLostPutAnswerIsRepeated(t *testing.T) {
 }
 
 func TestRefusalsReachTheUser(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		fault func(*azuresim.Simulator) error
@@ -206,6 +210,7 @@ func fail(method, path string, status int, code, message string) func(*azuresim.
 }
 
 func TestThrottledStartIsRepeated(t *testing.T) {
+	t.Parallel()
 	tc := calm(t, nil)
 	for _, method := range []string{http.MethodPut, http.MethodPost} {
 		if err := tc.sim.Inject(azuresim.Fault{Kind: azuresim.FaultAnswer, Method: method, Path: "/jobs/", Status: 429, Code: "TooManyRequests", RetryAfter: 1}); err != nil {
@@ -220,6 +225,7 @@ func TestThrottledStartIsRepeated(t *testing.T) {
 }
 
 func TestCanceledStartLeavesNothing(t *testing.T) {
+	t.Parallel()
 	tc := newCloud(t, nil, azuresim.WithDelays(azuresim.Delays{Operation: azuresim.Exactly(2 * time.Second)}))
 	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
 	defer cancel()
@@ -230,6 +236,7 @@ func TestCanceledStartLeavesNothing(t *testing.T) {
 }
 
 func TestStatusTellsExitCodes(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		refuse bool // the newest api-version
 		code   *int
@@ -270,6 +277,7 @@ func TestStatusTellsExitCodes(t *testing.T) {
 }
 
 func TestStatusOfWhatIsGone(t *testing.T) {
+	t.Parallel()
 	tc := calm(t, nil)
 	run := driver.Run{Container: containerID, ID: runID, Job: "sl-0123456789ab", Execution: "sl-0123456789ab-abcdefg"}
 	s, err := tc.driver.Status(t.Context(), run)
@@ -292,6 +300,7 @@ func TestStatusOfWhatIsGone(t *testing.T) {
 }
 
 func TestStopAndRemove(t *testing.T) {
+	t.Parallel()
 	tc := newCloud(t, nil)
 	run := tc.start(tc.spec())
 	if err := tc.driver.Stop(t.Context(), run); err != nil {
@@ -313,6 +322,7 @@ func TestStopAndRemove(t *testing.T) {
 }
 
 func TestRunsAreThisInstancesAlone(t *testing.T) {
+	t.Parallel()
 	tc := calm(t, nil)
 	run := tc.start(tc.spec())
 	other := tc.spec()
@@ -343,6 +353,7 @@ func TestRunsAreThisInstancesAlone(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		config func(*aca.Config)
@@ -390,6 +401,7 @@ func TestCheck(t *testing.T) {
 }
 
 func TestForwardMode(t *testing.T) {
+	t.Parallel()
 	t.Run("the resolver is away", func(t *testing.T) {
 		tc := calm(t, func(c *aca.Config) { c.CallbackURL, c.Resolver = "", "127.0.0.1:1" })
 		_, err := tc.driver.Start(t.Context(), tc.spec())
@@ -428,6 +440,7 @@ func TestForwardMode(t *testing.T) {
 }
 
 func TestInfo(t *testing.T) {
+	t.Parallel()
 	tc := calm(t, nil)
 	info := tc.driver.Info()
 	if info.Name != "aca" || info.Instance != "test" || info.StartGrace <= 0 {
@@ -467,5 +480,75 @@ func TestDefaultCredential(t *testing.T) {
 	_, err = d.Start(t.Context(), tc.spec())
 	if sockerless.ErrorCode(err) != sockerless.EUNAUTHORIZED || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "AADSTS7000215") {
 		t.Errorf("error of a wrong secret is %v (%s), want %s in one line", err, sockerless.ErrorCode(err), sockerless.EUNAUTHORIZED)
+	}
+}
+
+// withoutLocation takes the address to poll from every accepted POST and DELETE. azcore calls such a 202 an error.
+func withoutLocation(next http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/start") || r.Method == http.MethodDelete || strings.HasSuffix(r.URL.Path, "/stop") {
+			w = &locationEater{w}
+		}
+		next.ServeHTTP(w, r)
+	}
+}
+
+type locationEater struct{ http.ResponseWriter }
+
+func (l *locationEater) WriteHeader(status int) {
+	l.Header().Del("Location")
+	l.ResponseWriter.WriteHeader(status)
+}
+
+func TestAcceptedWithoutAnAddressToPoll(t *testing.T) {
+	t.Parallel()
+	tc := newCloud(t, nil, azuresim.WithThrottling(0))
+	tap(t, tc, withoutLocation(tc.sim))
+	run := tc.start(tc.spec())
+	if jobs := tc.sim.Jobs(); len(jobs) != 1 || len(jobs[0].Executions) != 1 || jobs[0].Executions[0].Name != run.Execution {
+		t.Errorf("run is %+v, jobs are %+v; want its one execution", run, jobs)
+	}
+	if err := tc.driver.Stop(t.Context(), run); err != nil {
+		t.Error(err)
+	}
+	if err := tc.driver.Remove(t.Context(), run); err != nil {
+		t.Error(err)
+	}
+	if jobs := tc.sim.Jobs(); len(jobs) != 0 {
+		t.Errorf("after Remove there is %+v", jobs)
+	}
+}
+
+// A node that leaves takes its replica along; Container Apps runs another one, whatever the retry limit says
+// (microsoft/azure-container-apps#1477). The last one's code is the execution's.
+func TestPreemptedReplica(t *testing.T) {
+	t.Parallel()
+	tc := calm(t, nil)
+	run := tc.start(tc.spec())
+	tc.eventually("the replica is there", func() bool { return len(tc.replicas.list()) == 1 })
+	if err := tc.sim.Preempt(run.Execution); err != nil {
+		t.Fatal(err)
+	}
+	tc.eventually("there is another one", func() bool { return len(tc.replicas.list()) == 2 })
+	tc.replicas.list()[1].exit(3)
+	var s driver.Status
+	tc.eventually("it has ended", func() bool {
+		var err error
+		s, err = tc.driver.Status(t.Context(), run)
+		return err == nil && s.Phase == driver.PhaseEnded
+	})
+	if s.ExitCode == nil || *s.ExitCode != 3 {
+		t.Errorf("exit code is %v, want 3", s.ExitCode)
+	}
+}
+
+// azcore itself polls every 30 s.
+func TestOperationsArePolledSoon(t *testing.T) {
+	t.Parallel()
+	tc := newCloud(t, nil, azuresim.WithThrottling(0), azuresim.WithDroppedPolls(0), azuresim.WithDelays(azuresim.Delays{Operation: azuresim.Exactly(time.Second)}))
+	begin := time.Now()
+	tc.start(tc.spec())
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("a start with two operations of 1 s took %v", took)
 	}
 }

@@ -109,8 +109,11 @@ type cloudError struct {
 	Inner   *cloudError `json:"innererror"`
 }
 
-// answerLimit bounds how much of Azure's message is passed on.
-const answerLimit = 600
+// How much of Azure's code and message is passed on.
+const (
+	codeLimit   = 100
+	answerLimit = 600
+)
 
 // answer returns Azure's code and message. ARM wraps them in "error"; the status of an operation has them there too.
 func answer(refused *azcore.ResponseError) (code, message string) {
@@ -119,11 +122,16 @@ func answer(refused *azcore.ResponseError) (code, message string) {
 	if code == "" {
 		code = parsed.Code
 	}
-	message = strings.TrimSuffix(oneLine(parsed.Message), ".")
-	if len(message) > answerLimit {
-		message = strings.ToValidUTF8(message[:answerLimit], "") + "..."
+	return shorten(code, codeLimit), shorten(strings.TrimSuffix(oneLine(parsed.Message), "."), answerLimit)
+}
+
+// shorten puts a text on one line of at most limit bytes.
+func shorten(s string, limit int) string {
+	s = oneLine(s)
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit], "") + "..."
 	}
-	return code, message
+	return s
 }
 
 func parseError(refused *azcore.ResponseError) cloudError {

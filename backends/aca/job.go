@@ -52,20 +52,31 @@ var (
 // jobName names a container's job: at most 32 characters of [a-z0-9-], beginning with a letter.
 func jobName(container string) string { return "sl-" + container[:12] }
 
+// Usable says whether containers can be run with this configuration at all. A backend tells that when it starts; Check
+// refuses every container with the same words.
+func (d *Driver) Usable() error {
+	switch {
+	case d.config.AgentImage == "" && d.config.Registry == "":
+		return sockerless.Errorf(sockerless.EUNSUPPORTED,
+			"cannot run containers: there is no image with the agent; set SOCKERLESS_ACA_ACR to a registry to push it to, or SOCKERLESS_ACA_AGENT_IMAGE")
+	case d.config.forward() && d.config.Resolver == "":
+		// A job execution has no name in DNS: Container Apps registers apps with ingress only.
+		return sockerless.Errorf(sockerless.EUNSUPPORTED,
+			"cannot run containers: the backend would have to dial agents at {execution}:%s, and nothing here resolves the names of executions; set SOCKERLESS_CALLBACK_URL so that agents dial the backend", agentPort)
+	}
+	return nil
+}
+
 // Check says whether spec can be run, without any call.
 func (d *Driver) Check(spec driver.Spec) (warnings []string, err error) {
+	if err := d.Usable(); err != nil {
+		return nil, err
+	}
 	switch {
 	case !containerPattern.MatchString(spec.Container):
 		return nil, sockerless.Errorf(sockerless.EINVALID, "cannot run container %q: its id is not hexadecimal", spec.Container)
 	case !digestPattern.MatchString(spec.Image):
 		return nil, sockerless.Errorf(sockerless.EINVALID, "cannot run image %q: it is not repository@sha256:digest", spec.Image)
-	case d.config.AgentImage == "" && d.config.Registry == "":
-		return nil, sockerless.Errorf(sockerless.EUNSUPPORTED,
-			"cannot run containers: there is no image with the agent; set SOCKERLESS_ACA_ACR to a registry to push it to, or SOCKERLESS_ACA_AGENT_IMAGE")
-	case d.config.forward() && d.config.Resolver == "":
-		// A job execution has no name in DNS: Container Apps registers apps with ingress only.
-		return nil, sockerless.Errorf(sockerless.EUNSUPPORTED,
-			"cannot run containers: the backend would have to dial agents at {execution}:%s, and nothing here resolves the names of executions; set SOCKERLESS_CALLBACK_URL so that agents dial the backend", agentPort)
 	case spec.MaxRuntime < 0 || spec.MaxRuntime > maxRuntime:
 		return nil, sockerless.Errorf(sockerless.EINVALID, "cannot let a container run for %v: the longest is %v", spec.MaxRuntime, maxRuntime)
 	}
@@ -240,7 +251,7 @@ func (d *Driver) environment(spec driver.Spec) []*armappcontainers.EnvironmentVa
 	if d.config.forward() {
 		add("SOCKERLESS_AGENT_LISTEN", ":"+agentPort)
 	} else {
-		add("SOCKERLESS_CALLBACK_URL", d.config.CallbackURL+AgentRoute)
+		add("SOCKERLESS_CALLBACK_URL", d.config.CallbackURL) // the agent adds AgentRoute
 	}
 	if d.callbackCA != "" {
 		add("SOCKERLESS_CA", d.callbackCA)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -18,12 +19,21 @@ import (
 	"github.com/sockerless/sockerless/driver"
 )
 
-// putOf starts spec behind a wire tap and returns the body of the PUT.
+// tap puts a handler between the driver and the cloud.
+func tap(t *testing.T, tc *testCloud, handler http.HandlerFunc) {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	tc.config.EndpointURL = server.URL
+	tc.driver = tc.open("test")
+}
+
+// putOf starts spec and returns the body of the PUT.
 func putOf(t *testing.T, tc *testCloud, spec driver.Spec) map[string]any {
 	t.Helper()
 	var mu sync.Mutex
 	var put []byte
-	tap := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	tap(t, tc, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPut {
 			body, err := io.ReadAll(r.Body)
 			if err != nil {
@@ -35,10 +45,7 @@ func putOf(t *testing.T, tc *testCloud, spec driver.Spec) map[string]any {
 			r.Body = io.NopCloser(strings.NewReader(string(body)))
 		}
 		tc.sim.ServeHTTP(w, r)
-	}))
-	defer tap.Close()
-	tc.config.EndpointURL = tap.URL
-	tc.driver = tc.open("test")
+	})
 	tc.start(spec)
 	mu.Lock()
 	defer mu.Unlock()
@@ -50,6 +57,7 @@ func putOf(t *testing.T, tc *testCloud, spec driver.Spec) map[string]any {
 }
 
 func TestJobIsWhatAzureIsAskedFor(t *testing.T) {
+	t.Parallel()
 	tc := calm(t, nil)
 	spec := tc.spec()
 	spec.Memory, spec.MaxRuntime, spec.Orphan = 3<<30, time.Hour, 90*time.Second
@@ -89,7 +97,7 @@ func TestJobIsWhatAzureIsAskedFor(t *testing.T) {
 					"env": []any{
 						map[string]any{"name": "SOCKERLESS_RUN_ID", "value": runID},
 						map[string]any{"name": "SOCKERLESS_RUN_SECRET", "secretRef": "run-secret"},
-						map[string]any{"name": "SOCKERLESS_CALLBACK_URL", "value": "http://host.azuresim.internal:9100/agent"},
+						map[string]any{"name": "SOCKERLESS_CALLBACK_URL", "value": "http://host.azuresim.internal:9100"},
 						map[string]any{"name": "SOCKERLESS_ORPHAN", "value": "1m30s"},
 					},
 					"resources": map[string]any{"cpu": 1.5, "memory": "3Gi"}, "volumeMounts": mounts,
@@ -104,6 +112,7 @@ func TestJobIsWhatAzureIsAskedFor(t *testing.T) {
 }
 
 func TestForwardModeTellsTheAgentToListen(t *testing.T) {
+	t.Parallel()
 	tc := calm(t, func(c *aca.Config) { c.CallbackURL, c.Resolver = "", aca.SystemResolver })
 	job := putOf(t, tc, tc.spec())
 	text, err := json.Marshal(job)
@@ -117,18 +126,29 @@ func TestForwardModeTellsTheAgentToListen(t *testing.T) {
 
 // The private authority that signs the callback's certificate reaches the agent.
 func TestPrivateAuthorityForTheCallback(t *testing.T) {
-	tc := calm(t, func(c *aca.Config) { c.CallbackURL = "https://backend.example:9100/" })
+	t.Parallel()
+	tc := calm(t, func(c *aca.Config) { c.CallbackURL, c.CallbackCAFile = "https://backend.example:9100/", c.CAFile })
+	pem, err := os.ReadFile(tc.srv.CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
 	text, err := json.Marshal(putOf(t, tc, tc.spec()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := string(text); !strings.Contains(s, `"SOCKERLESS_CA"`) || !strings.Contains(s, `"https://backend.example:9100/agent"`) {
-		t.Errorf("job is %s", s)
+	for _, want := range []string{
+		`{"name":"SOCKERLESS_CALLBACK_URL","value":"https://backend.example:9100"}`,
+		`{"name":"SOCKERLESS_CA","value":"` + base64.StdEncoding.EncodeToString(pem) + `"}`,
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("job has no %s: %s", want, text)
+		}
 	}
 }
 
 // User code must not be able to mint the tokens of the identity that pulls.
 func TestNoIdentityInside(t *testing.T) {
+	t.Parallel()
 	tc := calm(t, nil)
 	tc.start(tc.spec())
 	tc.eventually("the replica is there", func() bool { return len(tc.replicas.list()) == 1 })

@@ -187,8 +187,7 @@ func (d *Driver) Explain(ctx context.Context, run driver.Run) (string, error) {
 	}
 	for _, row := range rows {
 		if trouble, ok := troubles[row["Reason"]]; ok {
-			text := strings.TrimSuffix(oneLine(row["Text"]), ".")
-			return fmt.Sprintf("%s (%s: %s)", trouble, row["Reason"], text[:min(len(text), answerLimit)]), nil
+			return fmt.Sprintf("%s (%s: %s)", trouble, row["Reason"], strings.TrimSuffix(shorten(row["Text"], answerLimit), ".")), nil
 		}
 	}
 	return "", nil

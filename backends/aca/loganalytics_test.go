@@ -36,6 +36,7 @@ func logsOf(t *testing.T, d driver.Driver, run driver.Run, since time.Time) ([]d
 
 // The rows were captured from a live workspace: testdata/README.md.
 func TestLogsOfRecordedRows(t *testing.T) {
+	t.Parallel()
 	for name, workspace := range map[string]func(azuresim.World) string{
 		"workspace by GUID":   func(w azuresim.World) string { return w.WorkspaceCustomerID },
 		"workspace by ARM id": func(w azuresim.World) string { return w.WorkspaceID() },
@@ -98,6 +99,7 @@ func TestLogsOfRecordedRows(t *testing.T) {
 
 // A table exists from its first row on: until then there are no logs, and that is no error. Everything else is one.
 func TestLogsThatAreNotThere(t *testing.T) {
+	t.Parallel()
 	tc := calm(t, nil)
 	run := tc.start(tc.spec())
 	if lines, err := logsOf(t, tc.driver, run, time.Time{}); err != nil || len(lines) != 0 {
@@ -122,6 +124,7 @@ func TestLogsThatAreNotThere(t *testing.T) {
 }
 
 func TestLogsOfARun(t *testing.T) {
+	t.Parallel()
 	for _, plain := range []bool{true, false} {
 		t.Run(fmt.Sprintf("plain http %v", plain), func(t *testing.T) {
 			tc := calm(t, func(c *aca.Config) {}, azuresim.WithIngestion(azuresim.Exactly(100*time.Millisecond)))
@@ -163,6 +166,7 @@ func TestLogsOfARun(t *testing.T) {
 
 // Names reach a query, so they must not be able to change it.
 func TestLogsOfAWrongName(t *testing.T) {
+	t.Parallel()
 	tc := calm(t, nil)
 	_, err := logsOf(t, tc.driver, driver.Run{Job: "x", Execution: "x' or Text startswith '"}, time.Time{})
 	if sockerless.ErrorCode(err) != sockerless.EINVALID {
@@ -171,6 +175,7 @@ func TestLogsOfAWrongName(t *testing.T) {
 }
 
 func TestExplain(t *testing.T) {
+	t.Parallel()
 	tc := calm(t, nil)
 	explainer, ok := driver.As[driver.Explainer](tc.driver)
 	if !ok {

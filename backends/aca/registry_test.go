@@ -58,6 +58,7 @@ func agentOf(t *testing.T, tc *testCloud) (string, v1.Image) {
 }
 
 func TestAgentIsPushedOnce(t *testing.T) {
+	t.Parallel()
 	tc := calm(t, ownAgent(t))
 	tc.start(tc.spec())
 	reference, image := agentOf(t, tc)
@@ -117,6 +118,7 @@ func TestAgentIsPushedOnce(t *testing.T) {
 }
 
 func TestAgentCannotBePushed(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(*aca.Config)
 		before func(*azuresim.Simulator)
@@ -134,6 +136,7 @@ func TestAgentCannotBePushed(t *testing.T) {
 		"registry away": {func(c *aca.Config) { ownAgent(t)(c); c.Registry = "127.0.0.1:1" }, nil, sockerless.EUNAVAILABLE, "127.0.0.1:1"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			tc := calm(t, c.change)
 			if c.before != nil {
 				c.before(tc.sim)
@@ -151,6 +154,7 @@ func TestAgentCannotBePushed(t *testing.T) {
 
 // The token for the registry goes to the registry alone, and is asked for once.
 func TestKeychain(t *testing.T) {
+	t.Parallel()
 	tc := calm(t, nil)
 	keychain := driverOf(t, tc).Registry()
 	exchanges := func() (n int) {

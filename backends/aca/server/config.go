@@ -1,0 +1,72 @@
+package server
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/sockerless/sockerless/backends/aca"
+	"github.com/sockerless/sockerless/remote"
+)
+
+// Config is everything that a backend for Container Apps can be told.
+type Config struct {
+	Azure     aca.Config
+	Addr      string        // where the API and the agents' route are served: host:port
+	DataDir   string        // state, key, token, logs; on a local disk
+	Linger    time.Duration // how long an exited container's replica stays
+	StartWait time.Duration // how long a start waits for the agent's word
+}
+
+// The defaults of a backend.
+const (
+	defaultAddr      = ":9100"
+	defaultLinger    = time.Minute
+	defaultStartWait = 50 * time.Second // clients give up after 60
+)
+
+// DefaultConfig returns the defaults. It fails where no data folder can be chosen: without a home.
+func DefaultConfig() (Config, error) {
+	dir, err := remote.DefaultDataDir()
+	if err != nil {
+		return Config{}, err
+	}
+	return Config{Azure: aca.DefaultConfig(), Addr: defaultAddr, DataDir: dir, Linger: defaultLinger, StartWait: defaultStartWait}, nil
+}
+
+// Settings defines the variables and flags of c in s, those of Azure included, but for Addr, which is a flag alone.
+func (c *Config) Settings(s *aca.Settings) {
+	c.Azure.Settings(s)
+	s.String(&c.DataDir, "SOCKERLESS_DATA_DIR", "data-dir", "folder for state, key, token and logs, on a local disk")
+	s.Duration(&c.Linger, "SOCKERLESS_ACA_LINGER", "linger", "how long the replica of an exited container stays, for cp, logs and a quick restart")
+	s.Duration(&c.StartWait, "SOCKERLESS_ACA_START_WAIT", "start-wait", "how long docker start waits for the container before it goes on behind")
+}
+
+// Validate normalises c and says what is missing or malformed: an *aca.SettingError.
+func (c *Config) Validate() error {
+	if err := c.Azure.Validate(); err != nil {
+		return err
+	}
+	if c.Linger < 0 || c.Linger > maxLinger {
+		return &aca.SettingError{Env: "SOCKERLESS_ACA_LINGER", Flag: "linger", Problem: fmt.Sprintf("is %v; it must be between 0s and %v", c.Linger, maxLinger)}
+	}
+	if c.StartWait <= 0 {
+		return &aca.SettingError{Env: "SOCKERLESS_ACA_START_WAIT", Flag: "start-wait", Problem: fmt.Sprintf("is %v; it must be above 0s", c.StartWait)}
+	}
+	if c.DataDir == "" {
+		return &aca.SettingError{Env: "SOCKERLESS_DATA_DIR", Flag: "data-dir", Problem: "is not set"}
+	}
+	dir, err := filepath.Abs(c.DataDir)
+	if err != nil {
+		return &aca.SettingError{Env: "SOCKERLESS_DATA_DIR", Flag: "data-dir", Problem: err.Error()}
+	}
+	c.DataDir = dir
+	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
+		return fmt.Errorf("-addr is %q, which is no address such as :9100", c.Addr)
+	}
+	return nil
+}
+
+// maxLinger keeps a slip of the finger from paying for idle replicas for days.
+const maxLinger = 24 * time.Hour
