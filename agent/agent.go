@@ -1,0 +1,375 @@
+// Package agent answers for a container from inside it.
+//
+// The agent is the program that a job's replica starts in place of the user's. It links to a backend and holds the user's
+// process until it is told to start; then it runs it, and beside it what `docker exec` wants; it carries streams and
+// files, numbers the output, and tells how the process ended. It decides nothing that is Docker's to decide: package
+// protocol lists what it can be asked, and the engine has Docker's rules.
+//
+// A process started here is not pid 1 of its pid namespace, even if the agent is: signals have their default actions,
+// so one without a handler for SIGTERM dies of it, where Docker's first process ignores it.
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/protocol"
+	"github.com/sockerless/sockerless/wire"
+)
+
+// ExitAgent is the exit code when the agent itself is the reason for the end: it was never told to start, or cannot work.
+const ExitAgent = 125
+
+// Agent is one agent. There is at most one in a process: it reaps all that the process starts.
+type Agent struct {
+	settings Settings
+	version  string
+	log      *slog.Logger
+	bootID   string
+	reaper   *reaper
+	tape     *logTape
+	events   *eventLog
+	tee      *tee
+	output   *output
+	execs    *execTable
+	server   *http.Server
+	requests requests
+
+	over    chan struct{} // closed when the agent has decided to end
+	ctx     context.Context
+	stopped context.CancelFunc // ends ctx; nothing waits for anybody after it
+
+	// gate is held for reading while something is started beside the process or joins it, and for writing while that
+	// begins or ends. It is taken before mu.
+	gate    sync.RWMutex
+	closing bool // the process has exited; what it left is being ended. Guarded by gate.
+
+	mu          sync.Mutex
+	phase       protocol.Phase
+	now         *incarnation // the running or last one; nil before the first
+	coming      *incarnation // the next one, if none runs; attach may wait for it
+	stay        stay
+	releasing   bool
+	terminating bool // the platform has asked for the end
+	code        int  // valid when over is closed
+}
+
+// incarnation is one run of the container's process.
+type incarnation struct {
+	begun chan struct{} // closed when it runs; what is below is valid then
+	ended chan struct{} // closed when its exit is recorded
+
+	number  int
+	request protocol.StartRequest
+	result  protocol.StartResult
+	process *process
+	drains  []*drain
+	drained sync.WaitGroup
+	oomSeen int
+
+	exit *protocol.Exit // valid when ended is closed
+}
+
+func newIncarnation() *incarnation {
+	return &incarnation{begun: make(chan struct{}), ended: make(chan struct{})}
+}
+
+// New prepares this process to be an agent. It hides the process from others of the same user, and waits for all of
+// the process's children from then on. version is told to the backend. Run it, once.
+func New(s Settings, version string, log *slog.Logger) (*Agent, error) {
+	// A process of the same user must not read the secret out of the agent's memory, its descriptors or its
+	// environment; proc(5), /proc/PID/: "ptrace access mode".
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return nil, err
+	}
+	unix.Umask(0o022) // what dockerd's containers start with
+	for name, v := range s.Proxy {
+		os.Setenv(name, v) // in Go's copy only, for net/http; the kernel's, which others can read, stays empty
+	}
+	boot := make([]byte, 16)
+	rand.Read(boot) //nolint:errcheck // never fails
+	r, err := newReaper()
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		settings: s,
+		version:  version,
+		log:      log,
+		bootID:   hex.EncodeToString(boot),
+		reaper:   r,
+		tape:     newLogTape(spoolDir(s.Dir)),
+		events:   newEventLog(),
+		tee:      newTee(os.Stdout, os.Stderr),
+		execs:    newExecTable(),
+		over:     make(chan struct{}),
+		phase:    protocol.PhaseHeld,
+		coming:   newIncarnation(),
+	}
+	a.output = newOutput(a.tape, a.tee)
+	a.ctx, a.stopped = context.WithCancel(context.Background())
+	a.server = a.newServer()
+	return a, nil
+}
+
+// State tells what the agent knows of itself.
+func (a *Agent) state(context.Context, struct{}) (protocol.State, error) {
+	s := protocol.State{
+		BootID:    a.bootID,
+		Execution: a.settings.Execution,
+		LastLog:   a.tape.last(),
+		LastEvent: a.events.last(),
+		Uid:       os.Geteuid(),
+		Gid:       os.Getegid(),
+		Addresses: addresses(),
+	}
+	s.Hostname, _ = os.Hostname() // empty where there is none
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s.Phase = a.phase
+	if i := a.now; i != nil {
+		s.Incarnation, s.Pid, s.Started = i.number, i.result.Pid, i.result.Started
+		if a.phase == protocol.PhaseExited {
+			s.Exit = i.exit
+		}
+	}
+	return s, nil
+}
+
+// start runs the container's process.
+func (a *Agent) start(_ context.Context, req protocol.StartRequest) (protocol.StartResult, error) {
+	if req.Linger < 0 || req.Orphan < 0 || req.LogLimit < 0 {
+		return protocol.StartResult{}, wire.Errorf(protocol.CodeInvalid, "a duration or a limit is negative")
+	}
+	a.gate.Lock()
+	defer a.gate.Unlock()
+	a.mu.Lock()
+	phase, before, i := a.phase, a.now, a.coming
+	ending := a.releasing || a.terminating
+	a.mu.Unlock()
+	switch {
+	case before != nil && req.Key != "" && before.request.Key == req.Key:
+		return before.result, nil
+	case phase == protocol.PhaseRunning:
+		return protocol.StartResult{}, wire.Errorf(protocol.CodeRunning, "the process runs")
+	case ending:
+		return protocol.StartResult{}, wire.Errorf(protocol.CodeNotRunning, "the agent ends")
+	}
+	if before != nil {
+		killDescendants() // what came to life behind the last exit's back
+	}
+	i.oomSeen, _ = oomKills()
+	a.tape.setLimit(req.LogLimit)
+	a.output.begin(req.Process.Tty)
+	p, err := a.reaper.launch(req.Process, streams{stdin: req.OpenStdin, stdout: true, stderr: true}, true)
+	if err != nil {
+		return protocol.StartResult{}, err
+	}
+
+	i.number, i.request, i.process = 1, req, p
+	if before != nil {
+		i.number = before.number + 1
+	}
+	i.request.Process.Env = nil // not needed again
+	i.result = protocol.StartResult{Pid: p.pid, Incarnation: i.number, Started: time.Now()}
+	a.mu.Lock()
+	a.phase, a.now, a.coming = protocol.PhaseRunning, i, nil
+	a.plan()
+	a.mu.Unlock()
+	a.events.add(protocol.Event{Kind: protocol.EventStarted, Time: i.result.Started, Incarnation: i.number, Pid: p.pid})
+	close(i.begun)
+	a.pump(i)
+	go a.watch(i) // ends after the process
+	return i.result, nil
+}
+
+// watch sees an incarnation through to its end: the process exits; what it leaves is killed, as the end of a pid
+// namespace would; its output is read; then the exit is recorded, and the last to know are the attached clients.
+func (a *Agent) watch(i *incarnation) {
+	<-i.process.done
+	a.gate.Lock()
+	a.closing = true
+	a.gate.Unlock()
+	killDescendants()
+	a.output.exited()
+	for _, d := range i.drains {
+		d.stop()
+	}
+	i.drained.Wait()
+	exit := i.process.exit()
+	if n, ok := oomKills(); ok && n > i.oomSeen {
+		exit.OOM = true
+		a.events.add(protocol.Event{Kind: protocol.EventOOM, Incarnation: i.number})
+	}
+	i.process.close()
+
+	a.gate.Lock()
+	defer a.gate.Unlock()
+	a.closing = false
+	a.tape.flush(time.Now())
+	last := a.tape.last()
+	seq := a.events.add(protocol.Event{
+		Kind: protocol.EventExited, Time: exit.Time, Incarnation: i.number, Pid: i.process.pid, Exit: exit, LastLog: last,
+	})
+	i.exit = exit
+	close(i.ended)
+	a.mu.Lock()
+	a.phase, a.coming = protocol.PhaseExited, newIncarnation()
+	a.stay.exited(time.Now(), seq, last)
+	a.plan()
+	a.mu.Unlock()
+	a.output.finish()
+}
+
+// pump carries the process's output.
+func (a *Agent) pump(i *incarnation) {
+	for stream, f := range map[tapeStream]*os.File{stdout: i.process.stdout, stderr: i.process.stderr} {
+		if f == nil {
+			continue
+		}
+		d := &drain{file: f}
+		i.drains = append(i.drains, d)
+		i.drained.Go(func() { // ends after the process, see drain
+			d.run(func(buf []byte) { a.output.write(a.ctx, stream, buf) })
+		})
+	}
+}
+
+// stop sends a signal to the process, and kills all there is after the grace.
+func (a *Agent) stop(_ context.Context, req protocol.StopRequest) (struct{}, error) {
+	i, err := a.running()
+	if err != nil {
+		return struct{}{}, err
+	}
+	sig, err := parseSignal(req.Signal)
+	if err != nil {
+		return struct{}{}, err
+	}
+	if !i.process.signal(sig) {
+		return struct{}{}, errNotRunning()
+	}
+	if req.Grace >= 0 {
+		go func() { // ends with the process, or the grace
+			select {
+			case <-i.process.done:
+			case <-time.After(req.Grace):
+				i.process.signal(syscall.SIGKILL) // its end kills the others
+			}
+		}()
+	}
+	return struct{}{}, nil
+}
+
+// signal sends a signal to the process alone, as dockerd does.
+func (a *Agent) signal(_ context.Context, req protocol.SignalRequest) (struct{}, error) {
+	sig, err := parseSignal(req.Signal)
+	if err != nil {
+		return struct{}{}, err
+	}
+	i, err := a.running()
+	if err == nil && !i.process.signal(sig) {
+		err = errNotRunning()
+	}
+	return struct{}{}, err
+}
+
+// resize sets the size of the container's terminal, or of an exec's.
+func (a *Agent) resize(_ context.Context, req protocol.ResizeRequest) (struct{}, error) {
+	var p *process
+	if req.Exec != "" {
+		e, err := a.execs.find(req.Exec)
+		if err != nil {
+			return struct{}{}, err
+		}
+		p = e.process
+	} else {
+		i, err := a.running()
+		if err != nil {
+			return struct{}{}, err
+		}
+		p = i.process
+	}
+	switch {
+	case p.exited():
+		return struct{}{}, errNotRunning()
+	case p.tty == nil:
+		return struct{}{}, wire.Errorf(protocol.CodeInvalid, "cannot resize: the process has no terminal")
+	}
+	return struct{}{}, p.tty.resize(req.Size)
+}
+
+// ack forgets what the backend has stored.
+func (a *Agent) ack(_ context.Context, req protocol.AckRequest) (struct{}, error) {
+	a.tape.ack(req.Log)
+	a.events.ack(req.Event)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stay.acked(time.Now(), req)
+	a.plan()
+	return struct{}{}, nil
+}
+
+// release ends the agent, and before it what runs.
+func (a *Agent) release(context.Context, struct{}) (struct{}, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.releasing = true
+	if a.phase == protocol.PhaseRunning {
+		a.now.process.signal(syscall.SIGKILL) // watch kills the others, and plans the end
+		return struct{}{}, nil
+	}
+	a.plan()
+	return struct{}{}, nil
+}
+
+// terminate does what the platform's SIGTERM asks for: the process gets it, and the agent ends soon after it.
+func (a *Agent) terminate(sig syscall.Signal) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.terminating = true
+	if a.phase == protocol.PhaseRunning {
+		a.now.process.signal(sig)
+		return
+	}
+	a.plan()
+}
+
+// running returns the incarnation that runs.
+func (a *Agent) running() (*incarnation, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.phase != protocol.PhaseRunning {
+		return nil, errNotRunning()
+	}
+	return a.now, nil
+}
+
+func errNotRunning() error { return wire.Errorf(protocol.CodeNotRunning, "the process does not run") }
+
+// addresses are the replica's own, without loopback.
+func addresses() []string {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil // a sandbox without netlink
+	}
+	var list []string
+	for _, addr := range all {
+		if ip, ok := addr.(*net.IPNet); ok && !ip.IP.IsLoopback() && !ip.IP.IsLinkLocalUnicast() {
+			list = append(list, ip.IP.String())
+		}
+	}
+	return list
+}
+
+var errEnding = errors.New("the agent ends")

@@ -1,0 +1,152 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/sockerless/sockerless/agent/protocol"
+	"github.com/sockerless/sockerless/tape"
+	"github.com/sockerless/sockerless/wire"
+)
+
+type tapeStream = tape.Stream
+
+const (
+	stdout = tape.Stdout
+	stderr = tape.Stderr
+)
+
+// attach joins the streams of the running process, or of the next one.
+func (a *Agent) attach(ctx context.Context, req protocol.AttachRequest, accept func() (*wire.Conn, error)) error {
+	if !req.Stdin && !req.Stdout && !req.Stderr {
+		return wire.Errorf(protocol.CodeInvalid, "cannot attach to no stream at all")
+	}
+	c := newAttached(req.Stdout, req.Stderr, connected(ctx))
+	a.gate.RLock()
+	a.mu.Lock()
+	i := a.coming
+	if i == nil {
+		i = a.now
+	}
+	a.mu.Unlock()
+	last, rest, raw := a.output.join(c)
+	a.gate.RUnlock()
+	defer a.output.leave(c)
+	defer c.close()
+
+	conn, err := accept()
+	if err != nil {
+		return err
+	}
+	go a.attachInput(conn, req, i, c) // ends when conn is closed, behind the end of this function
+	if req.Replay && !a.replay(conn, req.After, last, rest, raw, c) {
+		return nil
+	}
+	buf := make([]byte, 0, frameHeader+readSize)
+	for {
+		b := c.pop(buf)
+		if b == nil {
+			break
+		}
+		if _, err := conn.Write(b); err != nil {
+			return err
+		}
+	}
+	if c.abandoned() {
+		return conn.Reset()
+	}
+	return conn.CloseWrite()
+}
+
+// replay writes the records behind after, up to the place where the client joined. It is false if the client is gone.
+func (a *Agent) replay(conn *wire.Conn, after, last uint64, rest [3][]byte, raw bool, c *attached) bool {
+	send := func(stream tape.Stream, data []byte) bool {
+		if !c.wants(stream) || len(data) == 0 {
+			return true
+		}
+		if !raw {
+			data = frame(stream, data)
+		}
+		_, err := conn.Write(data)
+		return err == nil
+	}
+	for rec, err := range a.tape.read(context.Background(), after, false, nil, nil) {
+		if err != nil || rec.Seq > last {
+			break
+		}
+		if !send(rec.Stream, rec.Data) {
+			return false
+		}
+	}
+	return send(stdout, rest[stdout]) && send(stderr, rest[stderr])
+}
+
+// attachInput carries a client's input until its end.
+func (a *Agent) attachInput(conn *wire.Conn, req protocol.AttachRequest, i *incarnation, c *attached) {
+	select {
+	case <-i.begun:
+	case <-c.gone:
+		return
+	case <-a.over:
+		return
+	}
+	in := &input{conn: conn, keys: req.DetachKeys}
+	open := req.Stdin && i.process.stdin != nil
+	if open {
+		in.file = i.process.stdin
+	}
+	once := open && i.request.StdinOnce && i.process.tty == nil
+	end := in.run()
+	if once {
+		i.process.closeStdin()
+	}
+	switch {
+	case end == inputEnd && open && !once:
+		c.finish() // dockerd ends a session whose input has ended, unless that is the end of the process's input
+	case end == inputCut, end == inputDetached:
+		c.close()
+	}
+}
+
+// input is a client's input on its way to a process.
+type input struct {
+	conn *wire.Conn
+	file *os.File // nil: it is thrown away
+	keys []byte
+}
+
+type inputOutcome int
+
+const (
+	inputEnd      inputOutcome = iota // the client has ended its input
+	inputCut                          // the client is gone
+	inputDetached                     // it has typed the detach keys
+)
+
+var inputBuffers = sync.Pool{New: func() any { b := make([]byte, readSize); return &b }}
+
+// run reads until the end, also when the process takes no more: the client is not to wait for a process that has closed its input.
+func (in *input) run() inputOutcome {
+	buf := inputBuffers.Get().(*[]byte)
+	defer inputBuffers.Put(buf)
+	r := &detachReader{r: in.conn, keys: in.keys}
+	for {
+		n, err := r.Read(*buf)
+		if n > 0 && in.file != nil {
+			if _, err := in.file.Write((*buf)[:n]); err != nil {
+				in.file = nil
+			}
+		}
+		switch {
+		case r.detached && err == io.EOF: //nolint:errorlint // detachReader's own
+			return inputDetached
+		case errors.Is(err, io.EOF):
+			return inputEnd
+		case err != nil:
+			return inputCut
+		}
+	}
+}

@@ -1,0 +1,92 @@
+package agent
+
+import (
+	"context"
+	"iter"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sockerless/sockerless/agent/protocol"
+)
+
+// maxEvents are kept for a backend that is away. The oldest ends of execs go first.
+const maxEvents = 4096
+
+// eventLog numbers the agent's events and keeps them until they are acknowledged.
+type eventLog struct {
+	mu      sync.Mutex
+	changed bell
+	events  []protocol.Event
+	next    uint64
+	acked   uint64
+}
+
+func newEventLog() *eventLog { return &eventLog{next: 1} }
+
+// add numbers an event and returns its number.
+func (l *eventLog) add(e protocol.Event) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e.Seq = l.next
+	l.next++
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	if len(l.events) >= maxEvents {
+		i := max(0, slices.IndexFunc(l.events, func(e protocol.Event) bool { return e.Kind == protocol.EventExecExit }))
+		l.events = slices.Delete(l.events, i, i+1)
+	}
+	l.events = append(l.events, e)
+	l.changed.ring()
+	return e.Seq
+}
+
+// ack forgets the events up to a number.
+func (l *eventLog) ack(seq uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.acked = max(l.acked, min(seq, l.next-1))
+	i := slices.IndexFunc(l.events, func(e protocol.Event) bool { return e.Seq > l.acked })
+	if i < 0 {
+		i = len(l.events)
+	}
+	l.events = slices.Delete(l.events, 0, i)
+}
+
+func (l *eventLog) last() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.next - 1
+}
+
+// read yields the events after a number and follows until ctx or over is done; then it ends with the last there is.
+func (l *eventLog) read(ctx context.Context, after uint64, over <-chan struct{}) iter.Seq2[protocol.Event, error] {
+	return func(yield func(protocol.Event, error) bool) {
+		for ending := false; ; {
+			l.mu.Lock()
+			i := slices.IndexFunc(l.events, func(e protocol.Event) bool { return e.Seq > after })
+			if i >= 0 {
+				e := l.events[i]
+				l.mu.Unlock()
+				after = e.Seq
+				if !yield(e, nil) {
+					return
+				}
+				continue
+			}
+			changed := l.changed.wait()
+			l.mu.Unlock()
+			if ending {
+				return
+			}
+			select {
+			case <-changed:
+			case <-over:
+				ending = true
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}

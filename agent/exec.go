@@ -1,0 +1,268 @@
+package agent
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sockerless/sockerless/agent/protocol"
+	"github.com/sockerless/sockerless/wire"
+)
+
+const (
+	execMemory = 10 * time.Minute // how long an exec that has ended is known
+	maxExecs   = 10000            // that are known, ended ones included
+)
+
+// exec runs a process and joins its streams to a session. A process whose client vanishes goes on, with its input at
+// the end and its output thrown away, as dockerd has it.
+func (a *Agent) exec(_ context.Context, req protocol.ExecRequest, accept func() (*wire.Conn, error)) error {
+	e, err := a.startExec(req, streams{stdin: req.Stdin, stdout: req.Stdout, stderr: req.Stderr})
+	if err != nil {
+		return err
+	}
+	conn, err := accept()
+	s := &execSession{execution: e, conn: conn}
+	if err != nil {
+		s.dead.Store(true)
+		e.process.closeStdin()
+	} else {
+		go s.input(req) // ends when conn is closed, at the latest behind the end of this function
+	}
+	s.wait(a.pumpExec(e, s.take))
+	if err != nil {
+		return err
+	}
+	if !s.dead.Load() {
+		return conn.CloseWrite()
+	}
+	return nil
+}
+
+// execDetached runs a process whose streams nobody wants.
+func (a *Agent) execDetached(_ context.Context, req protocol.ExecRequest) (protocol.ExecState, error) {
+	e, err := a.startExec(req, streams{})
+	if err != nil {
+		return protocol.ExecState{}, err
+	}
+	s := &execSession{execution: e}
+	s.dead.Store(true)
+	go s.wait(a.pumpExec(e, s.take)) // ends after the process
+	return a.execs.state(req.ID)
+}
+
+func (a *Agent) execState(_ context.Context, ref protocol.ExecRef) (protocol.ExecState, error) {
+	return a.execs.state(ref.ID)
+}
+
+// startExec starts the process of an exec and records its exit, when that comes.
+func (a *Agent) startExec(req protocol.ExecRequest, want streams) (*execution, error) {
+	if req.ID == "" || len(req.ID) > 256 {
+		return nil, wire.Errorf(protocol.CodeInvalid, "an exec needs an id of at most 256 bytes")
+	}
+	a.gate.RLock()
+	defer a.gate.RUnlock()
+	i, err := a.running()
+	if err == nil && a.closing {
+		err = errNotRunning()
+	}
+	if err != nil {
+		return nil, err
+	}
+	e := &execution{id: req.ID, recorded: make(chan struct{})}
+	if err := a.execs.reserve(e); err != nil {
+		return nil, err
+	}
+	e.process, err = a.reaper.launch(req.Process, want, false)
+	if err != nil {
+		a.execs.forget(e)
+		return nil, err
+	}
+	a.execs.run(e)
+	go func() { // ends after the process
+		exit := e.process.exit()
+		if n, ok := oomKills(); ok && n > i.oomSeen && exit.Signal == 9 {
+			exit.OOM = true
+		}
+		a.execs.record(e, exit)
+		a.events.add(protocol.Event{Kind: protocol.EventExecExit, Time: exit.Time, Incarnation: i.number, Pid: e.process.pid, Exec: e.id, Exit: exit})
+		close(e.recorded)
+	}()
+	return e, nil
+}
+
+// pumpExec carries the output to take until its end, behind which the returned group is done.
+func (a *Agent) pumpExec(e *execution, take func(stream tapeStream, buf []byte)) *sync.WaitGroup {
+	var group sync.WaitGroup
+	p := e.process
+	outs := []struct {
+		stream tapeStream
+		drain  *drain
+	}{}
+	if p.stdout != nil {
+		outs = append(outs, struct {
+			stream tapeStream
+			drain  *drain
+		}{stdout, &drain{file: p.stdout}})
+	}
+	if p.stderr != nil {
+		outs = append(outs, struct {
+			stream tapeStream
+			drain  *drain
+		}{stderr, &drain{file: p.stderr}})
+	}
+	for _, o := range outs {
+		group.Go(func() { o.drain.run(func(buf []byte) { take(o.stream, buf) }) })
+	}
+	group.Go(func() { // ends after the process
+		<-p.done
+		for _, o := range outs {
+			o.drain.stop()
+		}
+	})
+	return &group
+}
+
+// execSession is the client's side of an exec.
+type execSession struct {
+	*execution
+	conn *wire.Conn
+	mu   sync.Mutex  // one frame after the other
+	dead atomic.Bool // nobody reads
+}
+
+// take writes output to the client, and waits for it: an exec whose client does not read stops, alone.
+func (s *execSession) take(stream tapeStream, buf []byte) {
+	if s.dead.Load() {
+		return
+	}
+	if s.process.tty != nil {
+		buf = buf[frameHeader:]
+	} else {
+		putHeader(buf, stream, len(buf)-frameHeader)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.conn.Write(buf); err != nil {
+		s.end()
+	}
+}
+
+// input carries the client's input until its end.
+func (s *execSession) input(req protocol.ExecRequest) {
+	in := &input{conn: s.conn, keys: req.DetachKeys}
+	if req.Stdin {
+		in.file = s.process.stdin
+	}
+	switch in.run() {
+	case inputEnd:
+		if s.process.tty != nil && req.Stdin {
+			s.end() // a terminal has no end of input; dockerd ends the session
+		}
+		s.process.closeStdin()
+	case inputCut, inputDetached:
+		s.end()
+		s.process.closeStdin()
+	}
+}
+
+// end closes the session and leaves the process.
+func (s *execSession) end() {
+	if !s.dead.Swap(true) {
+		s.conn.Close()
+	}
+}
+
+// wait returns when the output is at its end and the exit is recorded.
+func (s *execSession) wait(output *sync.WaitGroup) {
+	output.Wait()
+	<-s.recorded
+	s.process.close()
+}
+
+// execution is one exec.
+type execution struct {
+	id       string
+	process  *process
+	recorded chan struct{} // closed when the exit is
+
+	// Guarded by the table's mu.
+	running bool
+	exit    *protocol.Exit
+}
+
+// execTable knows the execs that run, and those that have ended for some time.
+type execTable struct {
+	mu    sync.Mutex
+	byID  map[string]*execution
+	ended []*execution // in order
+}
+
+func newExecTable() *execTable { return &execTable{byID: map[string]*execution{}} }
+
+// reserve takes an id.
+func (t *execTable) reserve(e *execution) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.prune()
+	if t.byID[e.id] != nil {
+		return wire.Errorf(protocol.CodeInvalid, "exec %s is started already", e.id)
+	}
+	if len(t.byID) >= maxExecs {
+		return wire.Errorf(protocol.CodeNoSpace, "cannot exec: %d processes run already", len(t.byID))
+	}
+	t.byID[e.id] = e
+	return nil
+}
+
+func (t *execTable) forget(e *execution) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.byID, e.id)
+}
+
+func (t *execTable) run(e *execution) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.running = true
+}
+
+func (t *execTable) record(e *execution, exit *protocol.Exit) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.running, e.exit = false, exit
+	t.ended = append(t.ended, e)
+}
+
+// find returns an exec whose process has been started.
+func (t *execTable) find(id string) (*execution, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.prune()
+	e := t.byID[id]
+	if e == nil || !e.running && e.exit == nil {
+		return nil, wire.Errorf(protocol.CodeNoExec, "no such exec: %s", id)
+	}
+	return e, nil
+}
+
+func (t *execTable) state(id string) (protocol.ExecState, error) {
+	e, err := t.find(id)
+	if err != nil {
+		return protocol.ExecState{}, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return protocol.ExecState{ID: e.id, Pid: e.process.pid, Running: e.running, Exit: e.exit}, nil
+}
+
+// prune forgets what ended long ago, and the oldest where there are too many. t.mu is held.
+func (t *execTable) prune() {
+	n := 0
+	for n < len(t.ended) && (len(t.byID)-n >= maxExecs || time.Since(t.ended[n].exit.Time) > execMemory) {
+		delete(t.byID, t.ended[n].id)
+		n++
+	}
+	t.ended = t.ended[n:]
+}

@@ -1,0 +1,53 @@
+package agent
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+
+	mobysignal "github.com/moby/sys/signal"
+
+	"github.com/sockerless/sockerless/agent/protocol"
+	"github.com/sockerless/sockerless/wire"
+)
+
+// parseSignal reads a name with or without SIG, or a number.
+func parseSignal(name string) (syscall.Signal, error) {
+	sig, err := mobysignal.ParseSignal(name)
+	if err != nil || sig <= 0 {
+		return 0, wire.Errorf(protocol.CodeInvalid, "invalid signal: %s", name)
+	}
+	return sig, nil
+}
+
+// forwarded are passed on to the process when the agent gets them. To ask for a signal also makes its action in what
+// the agent starts the default one, whatever the agent itself was started with.
+var forwarded = []os.Signal{
+	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCONT,
+	syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGALRM, syscall.SIGWINCH, syscall.SIGIO, syscall.SIGPWR,
+}
+
+// handleSignals passes signals on until stop is called.
+func (a *Agent) handleSignals() (stop func()) {
+	got := make(chan os.Signal, 16)
+	signal.Notify(got, forwarded...)
+	// A platform that closes its end of stdout must not end the agent; ignoring it would be inherited.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	go func() { // ends with stop
+		for s := range got {
+			sig := s.(syscall.Signal)
+			switch sig {
+			case syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP:
+				a.terminate(sig)
+			default:
+				if i, err := a.running(); err == nil {
+					i.process.signal(sig)
+				}
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(got)
+		close(got)
+	}
+}

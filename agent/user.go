@@ -1,0 +1,121 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+
+	"github.com/moby/sys/user"
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/protocol"
+	"github.com/sockerless/sockerless/wire"
+)
+
+const (
+	passwdFile = "/etc/passwd"
+	groupFile  = "/etc/group"
+)
+
+// identity is who a process runs as.
+type identity struct {
+	uid, gid int
+	groups   []int
+	home     string
+	change   bool // the agent is someone else, and may become this
+}
+
+// findIdentity resolves name|uid[:group|gid] and additional groups in the container's own passwd and group. Numbers
+// need not be in them. An empty spec is what the agent runs as.
+func findIdentity(spec string, added []string) (identity, error) {
+	uid, gid := os.Geteuid(), os.Getegid()
+	own, err := os.Getgroups()
+	if err != nil {
+		return identity{}, fmt.Errorf("cannot read the agent's groups: %w", err)
+	}
+	id := identity{uid: uid, gid: gid, groups: own, home: "/"}
+	found, err := user.GetExecUserPath(spec, &user.ExecUser{Uid: uid, Gid: gid, Home: "/"}, passwdFile, groupFile)
+	if err != nil {
+		return identity{}, wire.Errorf(protocol.CodeNoUser, "%v", err)
+	}
+	if found.Home != "" {
+		id.home = found.Home
+	}
+	if spec != "" {
+		id.uid, id.gid, id.groups = found.Uid, found.Gid, found.Sgids
+	}
+	if len(added) > 0 {
+		more, err := user.GetAdditionalGroupsPath(added, groupFile)
+		if err != nil {
+			return identity{}, wire.Errorf(protocol.CodeNoUser, "%v", err)
+		}
+		id.groups = append(slices.Clone(id.groups), more...)
+		if !id.mayChange() && !contains(withGroup(own, gid), more) {
+			return identity{}, wire.Errorf(protocol.CodeWrongUser,
+				"cannot add the groups %v: the container runs as uid %d and may not change its groups", added, uid)
+		}
+	}
+	if id.uid == uid && id.gid == gid && sameGroups(withGroup(id.groups, gid), withGroup(own, gid)) {
+		return id, nil
+	}
+	if id.mayChange() {
+		id.change = true
+		return id, nil
+	}
+	if id.uid != uid || id.gid != gid {
+		return identity{}, wire.Errorf(protocol.CodeWrongUser,
+			"cannot run as user %q (uid %d, gid %d): the container runs as uid %d, gid %d and may not become another user", spec, id.uid, id.gid, uid, gid)
+	}
+	// The platform has chosen the groups that come with the user; without the right to change them, they stay.
+	id.groups = own
+	return id, nil
+}
+
+// mayChange says whether the agent may become any user.
+func (identity) mayChange() bool {
+	return hasCapability(unix.CAP_SETUID) && hasCapability(unix.CAP_SETGID)
+}
+
+// credential is nil if nothing is to change.
+func (id identity) credential() *syscall.Credential {
+	if !id.change {
+		return nil
+	}
+	groups := make([]uint32, len(id.groups))
+	for i, g := range id.groups {
+		groups[i] = uint32(g)
+	}
+	return &syscall.Credential{Uid: uint32(id.uid), Gid: uint32(id.gid), Groups: groups}
+}
+
+// may says whether the identity has all the permission bits of want (of rwx, as in 5) on a file.
+func (id identity) may(st *unix.Stat_t, want uint32) bool {
+	mode := st.Mode & 7
+	switch {
+	case id.uid == 0:
+		return st.Mode&unix.S_IFMT == unix.S_IFDIR || want&1 == 0 || st.Mode&0o111 != 0
+	case int(st.Uid) == id.uid:
+		mode = st.Mode >> 6 & 7
+	case int(st.Gid) == id.gid || slices.Contains(id.groups, int(st.Gid)):
+		mode = st.Mode >> 3 & 7
+	}
+	return mode&want == want
+}
+
+func hasCapability(n int) bool {
+	var data [2]unix.CapUserData
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return false
+	}
+	return data[n/32].Effective&(1<<(n%32)) != 0
+}
+
+func withGroup(groups []int, gid int) []int { return append(slices.Clone(groups), gid) }
+
+func sameGroups(a, b []int) bool { return contains(a, b) && contains(b, a) }
+
+func contains(all, some []int) bool {
+	return !slices.ContainsFunc(some, func(g int) bool { return !slices.Contains(all, g) })
+}
