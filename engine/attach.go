@@ -1,0 +1,415 @@
+package engine
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"iter"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	docker "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/sockerless/sockerless"
+	"github.com/sockerless/sockerless/agent/protocol"
+	"github.com/sockerless/sockerless/engine/logstore"
+	"github.com/sockerless/sockerless/tape"
+)
+
+// Attach connects to the process's streams; before the process runs it stands until it does.
+func (s containerService) Attach(ctx context.Context, ref string, opt sockerless.AttachOptions) (sockerless.Session, error) {
+	c, err := s.locked(ref)
+	if err != nil {
+		return nil, err
+	}
+	tty := c.rec.Config.Tty
+	keys, err := detachKeys(opt.DetachKeys, tty)
+	if err == nil && c.rec.State.Status == docker.StatePaused {
+		err = sockerless.Errorf(sockerless.ECONFLICT, "container %s is paused, unpause the container before attach", c.id)
+	}
+	if err != nil {
+		c.mu.Unlock()
+		return nil, err
+	}
+	c.event(events.ActionAttach, nil)
+	w := attachment{tty: tty, logs: opt.Logs, req: protocol.AttachRequest{
+		Stdin: opt.Stdin && c.rec.Config.OpenStdin, Stdout: opt.Stdout, Stderr: opt.Stderr, DetachKeys: keys,
+	}}
+	if !opt.Stream {
+		limits := c.rec.Limits
+		c.mu.Unlock()
+		if !opt.Logs {
+			return &finished{}, nil
+		}
+		logs, err := s.logs.Log(c.id, limits)
+		if err != nil {
+			return nil, err
+		}
+		s.upToDate(ctx, c, logs)
+		return &finished{head: w.head(logs, logs.Last())}, nil
+	}
+	if c.rec.Run != nil && c.rec.Run.Stage == stageRunning && c.run != nil {
+		r := c.run
+		c.mu.Unlock()
+		a, err := r.linkedAgent(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return w.open(ctx, a)
+	}
+	late := &lateSession{c: c, want: w, ready: make(chan struct{}), closed: make(chan struct{})}
+	c.pending = append(c.pending, late)
+	c.mu.Unlock()
+	return late, nil
+}
+
+// attachment is what an attach wants.
+type attachment struct {
+	tty  bool
+	logs bool // first what was written so far
+	req  protocol.AttachRequest
+}
+
+// open joins the process's streams at the agent.
+func (w attachment) open(ctx context.Context, a *agent) (sockerless.Session, error) {
+	if !w.logs {
+		conn, err := a.client.Attach(ctx, w.req)
+		if err != nil {
+			return nil, attachError(err)
+		}
+		return a.track(conn), nil
+	}
+	// What is stored here comes from here, what is not from the agent. Between the look and the question more may have
+	// been stored and dropped there: then it is asked again.
+	base := a.run.logBase()
+	for {
+		last := a.run.logs.Last()
+		req := w.req
+		req.Replay, req.After = true, max(last, base)-base
+		conn, err := a.client.Attach(ctx, req)
+		if protocol.HasCode(err, protocol.CodeGone) && a.run.logs.Last() > last {
+			continue
+		}
+		if err != nil {
+			return nil, attachError(err)
+		}
+		return &replayed{tracked: a.track(conn), head: w.head(a.run.logs, last)}, nil
+	}
+}
+
+func attachError(err error) error {
+	if protocol.HasCode(err, protocol.CodeNotRunning) {
+		return sockerless.Errorf(sockerless.ECONFLICT, "cannot attach to a stopped container, start it first")
+	}
+	return err
+}
+
+// head gives the stored records up to a number in the form that the session has.
+func (w attachment) head(logs *logstore.Log, last uint64) *head {
+	if last == 0 {
+		return nil
+	}
+	h := &head{tty: w.tty, req: w.req}
+	h.next, h.stop = iter.Pull2(logs.Records(context.Background(), logstore.Query{Tail: -1, UpTo: last}))
+	return h
+}
+
+// head reads stored records as the bytes of a session. It is closed when its session is.
+type head struct {
+	tty  bool
+	req  protocol.AttachRequest
+	buf  []byte
+	next func() (tape.Record, error, bool)
+	stop func()
+}
+
+// Read returns io.EOF once, where what is live begins.
+func (h *head) Read(b []byte) (int, error) {
+	for len(h.buf) == 0 {
+		rec, err, ok := h.next()
+		if !ok {
+			return 0, io.EOF
+		}
+		if err != nil {
+			return 0, err
+		}
+		if rec.Stream == tape.Stdout && !h.req.Stdout || rec.Stream != tape.Stdout && !h.req.Stderr {
+			continue
+		}
+		if !h.tty {
+			h.buf = append(h.buf, byte(min(rec.Stream, tape.Stderr)), 0, 0, 0)
+			h.buf = binary.BigEndian.AppendUint32(h.buf, uint32(len(rec.Data)))
+		}
+		h.buf = append(h.buf, rec.Data...)
+	}
+	n := copy(b, h.buf)
+	h.buf = h.buf[n:]
+	return n, nil
+}
+
+// replayed is a session that begins with stored records.
+type replayed struct {
+	*tracked
+	mu   sync.Mutex // held while head is read, and while it is stopped
+	head *head
+}
+
+func (r *replayed) Read(b []byte) (int, error) {
+	r.mu.Lock()
+	if r.head != nil {
+		n, err := r.head.Read(b)
+		if err != io.EOF {
+			r.mu.Unlock()
+			return n, err
+		}
+		r.head.stop()
+		r.head = nil
+	}
+	r.mu.Unlock()
+	return r.tracked.Read(b)
+}
+
+// Close ends the session.
+func (r *replayed) Close() error {
+	err := r.tracked.Close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.head != nil {
+		r.head.stop()
+		r.head = nil
+	}
+	return err
+}
+
+// finished is a session without a process: what it has to say, then the end.
+type finished struct {
+	mu   sync.Mutex
+	text []byte
+	head *head
+}
+
+func (f *finished) Read(b []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.text) > 0 {
+		n := copy(b, f.text)
+		f.text = f.text[n:]
+		return n, nil
+	}
+	if f.head != nil {
+		return f.head.Read(b)
+	}
+	return 0, io.EOF
+}
+
+func (f *finished) Write(b []byte) (int, error) { return len(b), nil } // nobody reads it, as with a closed stdin
+func (f *finished) CloseWrite() error           { return nil }
+
+func (f *finished) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.head != nil {
+		f.head.stop()
+		f.head = nil
+	}
+	f.text = nil
+	return nil
+}
+
+// lateSession is an attach that stands before the process runs. What is written to it waits until then.
+type lateSession struct {
+	c    *container
+	want attachment
+
+	ready   chan struct{} // closed by join or fail
+	closed  chan struct{} // closed by Close
+	once    sync.Once
+	session sockerless.Session // valid after ready; nil: there is none
+	err     error
+}
+
+// join gives the session to whoever holds this one. It is called once, or fail is.
+func (l *lateSession) join(s sockerless.Session) {
+	l.session = s
+	close(l.ready)
+	select {
+	case <-l.closed:
+		s.Close()
+	default:
+	}
+}
+
+// fail ends it without a process; nil is the end of an empty output.
+func (l *lateSession) fail(err error) {
+	l.err = err
+	close(l.ready)
+}
+
+func (l *lateSession) wait() (sockerless.Session, error) {
+	select {
+	case <-l.ready:
+	case <-l.closed:
+		return nil, io.ErrClosedPipe
+	case <-l.c.e.ctx.Done():
+		return nil, closing()
+	}
+	if l.session == nil && l.err == nil {
+		return nil, io.EOF
+	}
+	return l.session, l.err
+}
+
+func (l *lateSession) Read(b []byte) (int, error) {
+	s, err := l.wait()
+	if err != nil {
+		return 0, err
+	}
+	return s.Read(b)
+}
+
+func (l *lateSession) Write(b []byte) (int, error) {
+	s, err := l.wait()
+	if errors.Is(err, io.EOF) {
+		err = io.ErrClosedPipe
+	}
+	if err != nil {
+		return 0, err
+	}
+	return s.Write(b)
+}
+
+// CloseWrite waits for the process too: an end of input before the start is an end of input after it.
+func (l *lateSession) CloseWrite() error {
+	s, err := l.wait()
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.CloseWrite()
+}
+
+// Close ends the session.
+func (l *lateSession) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	l.c.mu.Lock()
+	l.c.pending = slices.DeleteFunc(l.c.pending, func(p *lateSession) bool { return p == l })
+	l.c.mu.Unlock()
+	select {
+	case <-l.ready:
+		if l.session != nil {
+			return l.session.Close()
+		}
+	default: // join closes it
+	}
+	return nil
+}
+
+// attachPending joins those who attached before the process runs. False: the link has trouble, and they go on waiting.
+func (r *run) attachPending(a *agent) bool {
+	r.c.mu.Lock()
+	pending := r.c.pending
+	r.c.pending = nil
+	r.c.mu.Unlock()
+	for i, late := range pending {
+		s, err := late.want.open(a.ctx, a)
+		if err != nil && !a.alive() {
+			r.c.mu.Lock()
+			r.c.pending = append(pending[i:len(pending):len(pending)], r.c.pending...)
+			r.c.mu.Unlock()
+			return false
+		}
+		if err != nil {
+			r.warn("cannot attach to a container that is being started", err)
+			late.fail(err)
+			continue
+		}
+		late.join(s)
+	}
+	return true
+}
+
+// Resize sets the size of the container's terminal. Before the start it is remembered.
+func (s containerService) Resize(ctx context.Context, ref string, size sockerless.TerminalSize) error {
+	c, err := s.locked(ref)
+	if err != nil {
+		return err
+	}
+	c.size = &size
+	if c.rec.Run == nil || c.rec.Run.Stage != stageRunning || c.run == nil {
+		c.mu.Unlock()
+		return nil
+	}
+	r := c.run
+	c.mu.Unlock()
+	err = r.ask(ctx, func(a *agent) error {
+		return a.client.Resize(a.ctx, protocol.ResizeRequest{Size: protocol.Size{Rows: size.Rows, Cols: size.Cols}})
+	})
+	if protocol.HasCode(err, protocol.CodeNotRunning) {
+		return c.refuse()
+	}
+	if protocol.HasCode(err, protocol.CodeInvalid) {
+		return sockerless.Errorf(sockerless.EINVALID, "cannot resize container %s: %s", c.id[:12], err)
+	}
+	if err == nil {
+		c.mu.Lock()
+		c.event(events.ActionResize, nil)
+		c.mu.Unlock()
+	}
+	return err
+}
+
+// detachKeys reads Docker's notation ("ctrl-p,ctrl-q", "a,b") into the bytes that a terminal sends. Without a terminal
+// there are none.
+func detachKeys(keys string, tty bool) ([]byte, error) {
+	if keys == "" {
+		keys = "ctrl-p,ctrl-q"
+	}
+	var seq []byte
+	for key := range strings.SplitSeq(keys, ",") {
+		switch rest, ctrl := strings.CutPrefix(key, "ctrl-"); {
+		case len(key) == 1:
+			seq = append(seq, key[0])
+		case key == "DEL":
+			seq = append(seq, 127)
+		case ctrl && len(rest) == 1 && rest[0] >= 'a' && rest[0] <= 'z':
+			seq = append(seq, rest[0]-'a'+1)
+		case ctrl && len(rest) == 1 && strings.Contains("@[\\]^_", rest):
+			seq = append(seq, rest[0]-'@')
+		default:
+			return nil, sockerless.Errorf(sockerless.EINVALID, "Invalid detach keys (%s) provided", keys)
+		}
+	}
+	if !tty {
+		return nil, nil
+	}
+	return seq, nil
+}
+
+// upToDate waits a moment until what the process has written by now is stored, if its agent can be asked.
+func (e *Engine) upToDate(ctx context.Context, c *container, logs *logstore.Log) {
+	c.mu.Lock()
+	r := c.run
+	c.mu.Unlock()
+	if r == nil {
+		return
+	}
+	a := r.current.Load()
+	if a == nil || !a.link.Connected() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, upToDateWait)
+	defer cancel()
+	st, err := a.client.State(ctx)
+	if err != nil {
+		return // what is stored is still true
+	}
+	logs.Wait(ctx, r.logBase()+st.LastLog) //nolint:errcheck // as above
+}
+
+const upToDateWait = 5 * time.Second

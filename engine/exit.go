@@ -1,0 +1,231 @@
+package engine
+
+import (
+	"errors"
+	"time"
+
+	docker "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/sockerless/sockerless/driver"
+	"github.com/sockerless/sockerless/link"
+)
+
+const (
+	codeKilled  = 137              // 128 and SIGKILL: what an execution that the platform ended is told with
+	leaveTime   = 15 * time.Second // for an agent that is to go
+	drainTime   = 10 * time.Minute // for clients that still read what a process wrote, after it has ended
+	stopBackoff = time.Second
+)
+
+// watch waits for the end of the process. The agent's word on it wins over the cloud's, which goes on saying "running"
+// for some time and knows no signal.
+func (r *run) watch() {
+	for r.stage() == stageRunning && r.e.ctx.Err() == nil {
+		switch what, n := r.next(nil); what {
+		case exited:
+			r.exited(n.exit)
+		case ended:
+			r.exited(withoutWord(n.status))
+		}
+	}
+}
+
+// withoutWord is the exit of an execution whose agent has not told it.
+func withoutWord(st driver.Status) exit {
+	x := exit{code: codeKilled, at: st.Ended, reason: "the agent's word on the exit did not come: " + whyEnded(st)}
+	if st.ExitCode != nil {
+		x.code = *st.ExitCode
+	}
+	return x
+}
+
+// exited records the end of the process and tells everybody.
+func (r *run) exited(x exit) {
+	if r.record(x) {
+		if a := r.agent; a != nil && x.event > 0 {
+			a.seen.Store(x.event)
+			if err := a.ack(); err != nil {
+				r.warn("cannot acknowledge an exit", err)
+			}
+		}
+	} else if x.event > 0 {
+		return // not stored: the agent tells it again when it links again, or the loop does
+	}
+	if x.stored != nil {
+		close(x.stored)
+	}
+}
+
+// record stores an exit. False: it could not be stored, and is to be told again.
+func (r *run) record(x exit) bool {
+	c := r.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.rec.Run.Stage == stageRunning && (x.incarnation == 0 || x.incarnation >= c.rec.Run.Incarnation) {
+		if x.at.IsZero() {
+			x.at = time.Now()
+		}
+		next := stageExited
+		if x.event == 0 {
+			next = stageOver
+		}
+		err := c.end(x.code, x.reason, next, func(rec *record) {
+			rec.State.OOMKilled, rec.State.FinishedAt = x.oom, x.at.UTC()
+			if x.event > 0 {
+				rec.Run.LastEvent = x.event
+			}
+		})
+		if err == nil {
+			return true
+		}
+		r.must(err)
+		c.mu.Unlock()
+		select {
+		case <-time.After(time.Second):
+		case <-r.e.ctx.Done():
+		}
+		c.mu.Lock()
+		if r.e.ctx.Err() != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// end stores that the container does not run any more, then tells everybody. c.mu is held.
+func (c *container) end(code int, reason string, next stage, also func(*record)) error {
+	remove := c.rec.HostConfig.AutoRemove && !c.keep
+	err := c.change(func(rec *record) {
+		rec.Run.Stage = next
+		rec.State.Status, rec.State.Starting, rec.State.Pid = docker.StateExited, false, 0
+		rec.State.ExitCode, rec.State.Error, rec.State.FinishedAt = code, reason, time.Now().UTC()
+		if also != nil {
+			also(rec)
+		}
+		rec.Removed = remove
+	})
+	if err != nil {
+		return err
+	}
+	c.event(events.ActionDie, exitAttributes(code, c.rec.State.StartedAt))
+	c.stopped(code, reason)
+	if remove {
+		c.bury()
+	}
+	return nil
+}
+
+// abandon ends a run from this side: nobody waits for its agent's word any more. cause is what the asker of a start
+// that is under way is told. c.mu is held.
+func (c *container) abandon(code int, reason string, cause error) error {
+	r := c.run
+	if err := c.end(code, reason, stageEnding, nil); err != nil {
+		return err
+	}
+	c.endAttempt(cause)
+	r.nudge()
+	return nil
+}
+
+// stay waits until the agent has gone, or the process is to run again.
+func (r *run) stay() {
+	r.c.mu.Lock()
+	linger := r.e.opt.Linger
+	if r.c.rec.HostConfig.AutoRemove {
+		linger = 0
+	}
+	until := r.c.rec.State.FinishedAt.Add(linger)
+	r.c.mu.Unlock()
+	if now := time.Now(); until.Before(now) || linger == 0 {
+		until = now // clocks differ, and an acknowledgement may have been late
+	}
+	timer := time.NewTimer(time.Until(until) + leaveTime)
+	defer timer.Stop()
+	for r.stage() == stageExited && r.e.ctx.Err() == nil {
+		switch what, n := r.next(timer.C); what {
+		case exited:
+			close(n.exit.stored) // told before, and stored
+		case ended:
+			r.to(stageExited, stageOver, nil)
+		case linkDown:
+			if errors.Is(n.gone, link.ErrClosed) {
+				r.to(stageExited, stageOver, nil)
+			}
+		case timedOut:
+			// Clients may still read what the process wrote; the agent has it until they are done.
+			if a := r.agent; a != nil && a.open.Load() > 0 && time.Since(until) < drainTime {
+				timer.Reset(leaveTime)
+				continue
+			}
+			r.to(stageExited, stageEnding, nil)
+		}
+	}
+}
+
+// end makes sure that nothing of the execution is left.
+func (r *run) end() {
+	if a := r.agent; a != nil {
+		if err := a.release(); err != nil {
+			r.warn("an agent does not end when it is told to", err)
+		} else if r.left() {
+			r.to(stageEnding, stageOver, nil)
+			return
+		}
+	}
+	r.c.mu.Lock()
+	removed := r.c.rec.Removed
+	r.c.mu.Unlock()
+	if removed { // the deletion of the job ends it
+		r.to(stageEnding, stageOver, nil)
+		return
+	}
+	pause := stopBackoff
+	for r.e.ctx.Err() == nil {
+		err := r.stop()
+		if err == nil {
+			r.to(stageEnding, stageOver, nil)
+			return
+		}
+		r.warn("cannot stop an execution", err)
+		select {
+		case <-time.After(pause):
+			pause = min(2*pause, pollMost)
+		case <-r.e.ctx.Done():
+		}
+	}
+}
+
+// left waits for a released agent's goodbye.
+func (r *run) left() bool {
+	timer := time.NewTimer(leaveTime)
+	defer timer.Stop()
+	for r.e.ctx.Err() == nil {
+		switch what, n := r.next(timer.C); what {
+		case linkDown, ended:
+			return true
+		case timedOut:
+			return false
+		case exited:
+			close(n.exit.stored)
+		}
+	}
+	return false
+}
+
+// stop has the cloud stop the execution.
+func (r *run) stop() error {
+	run := r.driverRun()
+	if run.Execution == "" { // an earlier process had not heard of it
+		found, err := r.e.executionOf(r.c.id, r.id)
+		if err != nil {
+			return err
+		}
+		if found.Execution == "" {
+			r.e.suspect()
+			return nil
+		}
+		run = found
+	}
+	return r.e.opt.Driver.Stop(r.e.ctx, run)
+}

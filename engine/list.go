@@ -1,0 +1,308 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"iter"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	docker "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/sockerless/sockerless"
+)
+
+// all returns the containers there are, the newest first. What it returns must not be changed.
+func (e *Engine) all() []*sockerless.Container {
+	e.mu.RLock()
+	views := make([]*sockerless.Container, 0, len(e.containers))
+	for _, c := range e.containers {
+		views = append(views, c.view.Load())
+	}
+	e.mu.RUnlock()
+	slices.SortFunc(views, func(a, b *sockerless.Container) int {
+		if d := b.Created.Compare(a.Created); d != 0 {
+			return d
+		}
+		return cmp.Compare(a.ID, b.ID)
+	})
+	return views
+}
+
+// List yields containers, the newest first.
+func (s containerService) List(ctx context.Context, opt sockerless.ListOptions) iter.Seq2[*sockerless.Container, error] {
+	return func(yield func(*sockerless.Container, error) bool) {
+		match, err := s.listFilter(ctx, opt)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		n := 0
+		for _, v := range s.all() {
+			if opt.Limit > 0 && n == opt.Limit {
+				return
+			}
+			if ctx.Err() != nil {
+				yield(nil, ctx.Err())
+				return
+			}
+			if !match(v) {
+				continue
+			}
+			n++
+			if !yield(clone(v), nil) {
+				return
+			}
+		}
+	}
+}
+
+// listFilter reads the options of a list.
+func (e *Engine) listFilter(ctx context.Context, opt sockerless.ListOptions) (func(*sockerless.Container) bool, error) {
+	f := opt.Filters
+	if err := known(f, "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name",
+		"network", "publish", "since", "status", "volume"); err != nil {
+		return nil, err
+	}
+	for _, status := range f["status"] {
+		if docker.ValidateContainerState(docker.ContainerState(status)) != nil {
+			return nil, sockerless.Errorf(sockerless.EINVALID, "invalid filter 'status=%s'", status)
+		}
+	}
+	for _, health := range f["health"] {
+		if docker.ValidateHealthStatus(docker.HealthStatus(health)) != nil {
+			return nil, sockerless.Errorf(sockerless.EINVALID, "invalid filter 'health=%s'", health)
+		}
+	}
+	var codes []int
+	for _, code := range f["exited"] {
+		n, err := strconv.Atoi(code)
+		if err != nil {
+			return nil, sockerless.Errorf(sockerless.EINVALID, "invalid filter 'exited=%s'", code)
+		}
+		codes = append(codes, n)
+	}
+	isTask, isTaskSet, err := boolean(f, "is-task")
+	if err != nil {
+		return nil, err
+	}
+	ports, err := portFilter(f)
+	if err != nil {
+		return nil, err
+	}
+	before, err := e.bound(f, "before")
+	if err != nil {
+		return nil, err
+	}
+	since, err := e.bound(f, "since")
+	if err != nil {
+		return nil, err
+	}
+	ancestors, err := e.ancestors(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	// A filter on the state says itself whether stopped ones are wanted.
+	all := opt.All || opt.Limit > 0 || len(f["status"]) > 0 || len(f["exited"]) > 0
+	return func(c *sockerless.Container) bool {
+		running := c.State.Status == docker.StateRunning || c.State.Status == docker.StatePaused
+		switch {
+		case !all && !running,
+			!before.IsZero() && !c.Created.Before(before),
+			!since.IsZero() && !c.Created.After(since),
+			isTaskSet && isTask, // there is no swarm, so nothing is a task
+			codes != nil && (running || c.State.FinishedAt.IsZero() || !slices.Contains(codes, c.State.ExitCode)),
+			ancestors != nil && !slices.Contains(ancestors, c.Image):
+			return false
+		}
+		return exact(f, "status", string(c.State.Status)) &&
+			exact(f, "health", string(health(c))) &&
+			idMatches(f, c.ID) &&
+			matching(f, "name", c.Name, "/"+c.Name) &&
+			labelled(f, "label", c.Config.Labels) &&
+			exact(f, "network", networks(c)...) &&
+			exact(f, "volume", volumes(c)...) &&
+			ports(c)
+	}, nil
+}
+
+func health(c *sockerless.Container) docker.HealthStatus {
+	if c.State.Health == nil {
+		return docker.NoHealthcheck
+	}
+	return c.State.Health.Status
+}
+
+func idMatches(f sockerless.Filters, id string) bool {
+	if len(f["id"]) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(f["id"], func(p string) bool { return strings.HasPrefix(id, p) }) || matching(f, "id", id)
+}
+
+// bound is when the container that a before or since filter names was created.
+func (e *Engine) bound(f sockerless.Filters, key string) (time.Time, error) {
+	var at time.Time
+	for _, ref := range f[key] {
+		c, err := e.find(ref)
+		if err != nil {
+			return at, err
+		}
+		created := c.view.Load().Created
+		if at.IsZero() || key == "before" && created.Before(at) || key == "since" && created.After(at) {
+			at = created
+		}
+	}
+	return at, nil
+}
+
+// ancestors returns the ids of the images that the filter names; nil without the filter. An image that is not known is
+// nobody's ancestor.
+func (e *Engine) ancestors(ctx context.Context, f sockerless.Filters) ([]string, error) {
+	if len(f["ancestor"]) == 0 {
+		return nil, nil
+	}
+	ids := []string{}
+	for _, ref := range f["ancestor"] {
+		img, err := e.opt.Images.Find(ctx, ref)
+		switch {
+		case err == nil:
+			ids = append(ids, img.ID)
+		case sockerless.ErrorCode(err) != sockerless.ENOTFOUND:
+			return nil, err
+		}
+	}
+	return ids, nil
+}
+
+func networks(c *sockerless.Container) []string {
+	var names []string
+	if c.NetworkingConfig != nil {
+		for name := range c.NetworkingConfig.EndpointsConfig {
+			names = append(names, name)
+		}
+	}
+	mode := string(c.HostConfig.NetworkMode)
+	if mode == "" || mode == "default" {
+		mode = "bridge"
+	}
+	return append(names, mode)
+}
+
+func volumes(c *sockerless.Container) []string {
+	var names []string
+	for _, bind := range c.HostConfig.Binds {
+		names = append(names, strings.Split(bind, ":")...)
+	}
+	for _, m := range c.HostConfig.Mounts {
+		names = append(names, m.Source, m.Target)
+	}
+	for path := range c.Config.Volumes {
+		names = append(names, path)
+	}
+	return names
+}
+
+// portFilter reads publish and expose: a port or a range, with or without a protocol.
+func portFilter(f sockerless.Filters) (func(*sockerless.Container) bool, error) {
+	want := map[string][]network.PortRange{}
+	for _, key := range []string{"publish", "expose"} {
+		for _, v := range f[key] {
+			r, err := network.ParsePortRange(v)
+			if err != nil {
+				return nil, sockerless.Errorf(sockerless.EINVALID, "invalid filter '%s=%s'", key, v)
+			}
+			want[key] = append(want[key], r)
+		}
+	}
+	has := func(ranges []network.PortRange, p network.Port) bool {
+		return slices.ContainsFunc(ranges, func(r network.PortRange) bool {
+			return r.Start() <= p.Num() && p.Num() <= r.End() && r.Proto() == p.Proto()
+		})
+	}
+	return func(c *sockerless.Container) bool {
+		if ranges := want["expose"]; ranges != nil {
+			ok := false
+			for p := range c.Config.ExposedPorts {
+				ok = ok || has(ranges, p)
+			}
+			if !ok {
+				return false
+			}
+		}
+		if ranges := want["publish"]; ranges != nil {
+			for p, bindings := range c.HostConfig.PortBindings {
+				if has(ranges, p) {
+					return true
+				}
+				for _, b := range bindings {
+					if host, err := network.ParsePort(b.HostPort + "/" + string(p.Proto())); err == nil && has(ranges, host) {
+						return true
+					}
+				}
+			}
+			return false
+		}
+		return true
+	}, nil
+}
+
+// Prune removes all containers that do not run.
+func (s containerService) Prune(ctx context.Context, filters sockerless.Filters) (*docker.PruneReport, error) {
+	if err := known(filters, "label", "label!", "until"); err != nil {
+		return nil, err
+	}
+	until, err := pruneUntil(filters["until"])
+	if err != nil {
+		return nil, err
+	}
+	report := &docker.PruneReport{ContainersDeleted: []string{}}
+	for _, v := range s.all() {
+		if !labelled(filters, "label", v.Config.Labels) || !until.IsZero() && !v.Created.Before(until) {
+			continue
+		}
+		if len(filters["label!"]) > 0 && labelled(filters, "label!", v.Config.Labels) {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		switch err := s.Remove(ctx, v.ID, sockerless.RemoveOptions{}); sockerless.ErrorCode(err) {
+		case "":
+			report.ContainersDeleted = append(report.ContainersDeleted, v.ID)
+		case sockerless.ECONFLICT, sockerless.ENOTFOUND: // it runs, or somebody was faster
+		default:
+			return nil, err
+		}
+	}
+	return report, nil
+}
+
+// pruneUntil reads Docker's until: a duration back from now, a Unix time, or a date.
+func pruneUntil(values []string) (time.Time, error) {
+	if len(values) == 0 {
+		return time.Time{}, nil
+	}
+	if len(values) > 1 {
+		return time.Time{}, sockerless.Errorf(sockerless.EINVALID, "more than one until filter specified")
+	}
+	v := values[0]
+	if d, err := time.ParseDuration(v); err == nil {
+		return time.Now().Add(-d), nil
+	}
+	if sec, frac, _ := strings.Cut(v, "."); sec != "" {
+		if n, err := strconv.ParseInt(sec, 10, 64); err == nil {
+			ns, _ := strconv.ParseInt((frac + "000000000")[:9], 10, 64) // without a fraction: 0
+			return time.Unix(n, ns), nil
+		}
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, v, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, sockerless.Errorf(sockerless.EINVALID, "invalid filter 'until=%s'", v)
+}

@@ -1,0 +1,500 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	docker "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/sockerless/sockerless"
+	"github.com/sockerless/sockerless/agent/protocol"
+	"github.com/sockerless/sockerless/driver"
+	"github.com/sockerless/sockerless/wire"
+)
+
+// Docker's exit codes of containers that did not run.
+const (
+	codeEngine        = 125
+	codeNotExecutable = 126
+	codeNoCommand     = 127
+)
+
+// attempt is a start that is under way. Who asked for it waits for done.
+type attempt struct {
+	done    chan struct{} // closed when it has succeeded, failed, or taken so long that clients would give up
+	err     error         // valid after done
+	settled chan struct{} // closed when it has succeeded or failed, however long that took
+	told    bool          // done is closed; guarded by the container's lock
+	shown   bool          // State says running already; guarded likewise
+	timer   *time.Timer
+	fresh   bool // a file system of an earlier run is lost
+}
+
+// finish tells who waits. The container's lock is held.
+func (a *attempt) finish(err error) {
+	if !a.told {
+		a.told, a.err = true, err
+		close(a.done)
+	}
+}
+
+// Start makes the container run.
+func (s containerService) Start(ctx context.Context, ref string) error {
+	for {
+		c, err := s.locked(ref)
+		if err != nil {
+			return err
+		}
+		a, wait, err := c.start()
+		c.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		if wait != nil {
+			// An earlier run is on its way out; a job has one execution at a time.
+			select {
+			case <-wait:
+				continue
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-s.ctx.Done():
+				return closing()
+			}
+		}
+		select {
+		case <-a.done:
+			return a.err
+		case <-ctx.Done():
+			return ctx.Err() // the start goes on, as with dockerd
+		case <-s.ctx.Done():
+			return closing()
+		}
+	}
+}
+
+// start begins an attempt, joins one, or says what to wait for before trying again. c.mu is held.
+func (c *container) start() (a *attempt, wait <-chan struct{}, err error) {
+	switch {
+	case c.attempt != nil && !c.attempt.told:
+		return c.attempt, nil, nil
+	case c.rec.State.Status == docker.StatePaused:
+		return nil, nil, sockerless.Errorf(sockerless.ECONFLICT, "cannot start a paused container, try unpause instead")
+	case c.running():
+		return nil, nil, sockerless.Errorf(sockerless.ENOTMODIFIED, "container %s is running already", c.id)
+	}
+	if r := c.run; r != nil {
+		if c.rec.Run.Stage != stageExited || !r.isLinked() {
+			if c.rec.Run.Stage == stageExited {
+				if err := c.change(func(rec *record) { rec.Run.Stage = stageEnding }); err != nil {
+					return nil, nil, err
+				}
+				r.nudge()
+			}
+			return nil, r.over, nil
+		}
+		err := c.change(func(rec *record) {
+			rec.Run.Stage, rec.Run.Key, rec.Run.Wanted = stageLinked, newID(16), time.Now().UTC()
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		a := c.newAttempt(false)
+		r.nudge()
+		return a, nil, nil
+	}
+	fresh := c.rec.Run != nil
+	logs, err := c.e.logs.Log(c.id, c.rec.Limits)
+	if err != nil {
+		return nil, nil, err
+	}
+	err = c.change(func(rec *record) {
+		rec.Run = &runRecord{
+			ID: newID(16), Key: newID(16), Stage: stageIntent, Wanted: time.Now().UTC(), LogBase: logs.Last(),
+			Run: driver.Run{Container: c.id},
+		}
+		rec.Run.Run.ID = rec.Run.ID
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := c.newRun()
+	if err != nil {
+		return nil, nil, err
+	}
+	a = c.newAttempt(fresh)
+	if !c.e.background(r.step) { // ends with the run, or with the engine
+		return nil, nil, closing()
+	}
+	return a, nil, nil
+}
+
+// newAttempt: c.mu is held.
+func (c *container) newAttempt(fresh bool) *attempt {
+	a := &attempt{done: make(chan struct{}), settled: make(chan struct{}), fresh: fresh}
+	c.attempt = a
+	c.killed = false
+	a.timer = time.AfterFunc(c.e.opt.StartWait, func() { c.showStarting(a) })
+	return a
+}
+
+// showStarting lets a start that takes long look like a running container: clients give up after a minute.
+func (c *container) showStarting(a *attempt) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.attempt != a || a.told || c.e.ctx.Err() != nil {
+		return
+	}
+	err := c.change(func(rec *record) {
+		rec.State = sockerless.State{Status: docker.StateRunning, Starting: true, StartedAt: time.Now().UTC(), FinishedAt: rec.State.FinishedAt}
+	})
+	if err != nil {
+		c.e.log.Error("cannot store that a container is being started", "container", c.id, "error", err)
+		return
+	}
+	a.shown = true
+	c.event(events.ActionStart, a.attributes())
+	a.finish(nil)
+}
+
+func (a *attempt) attributes() map[string]string {
+	if !a.fresh {
+		return nil
+	}
+	return map[string]string{"sockerless.filesystem": "fresh"}
+}
+
+// place has the cloud accept an execution.
+func (r *run) place() {
+	r.c.mu.Lock()
+	spec := r.e.spec(r.c.rec)
+	spec.ID = r.id
+	image := r.c.rec.Image
+	a := r.c.attempt
+	r.c.mu.Unlock()
+	spec.Secret, _ = r.e.opt.Key.Secret(r.id) // of a length that there is
+	if r.recovered {
+		r.resolve()
+		return
+	}
+	if a != nil && a.fresh {
+		r.e.log.Warn("a container starts with a fresh file system: its earlier execution has ended", "container", r.c.id)
+	}
+	if _, credential, err := r.e.opt.Images.Resolve(r.e.ctx, image); err == nil {
+		spec.Credential = credential // else it was removed by force; its registry may do without one
+	}
+	// Not ended by kill or rm: a request that is given up half way leaves open what runs. Both wait for its answer.
+	placed, err := r.e.opt.Driver.Start(r.e.ctx, spec)
+	if err != nil && r.e.ctx.Err() != nil {
+		return // the next Open finds out
+	}
+	if err != nil {
+		r.failed(err, codeEngine, stageOver)
+		return
+	}
+	r.placed(placed)
+}
+
+// placed stores the execution. If the start was cancelled meanwhile, it is what has to be stopped.
+func (r *run) placed(placed driver.Run) {
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	r.must(r.c.change(func(rec *record) {
+		rec.Run.Run = placed
+		if rec.Run.Stage == stageIntent {
+			rec.Run.Stage = stagePlaced
+		}
+	}))
+}
+
+// meet waits for the execution's agent.
+func (r *run) meet() {
+	deadline := time.NewTimer(time.Until(r.deadline()))
+	defer deadline.Stop()
+	var told time.Time // since when the cloud gives a reason
+	for r.stage() == stagePlaced && r.e.ctx.Err() == nil {
+		what, n := r.next(deadline.C)
+		switch what {
+		case linkUp:
+			return
+		case ended:
+			reason := r.explain()
+			if reason == "" {
+				reason = whyEnded(n.status)
+			}
+			r.failed(cannotRun(r.c, reason), codeEngine, stageOver)
+		case polled:
+			// Container Apps goes on for hours with an image that cannot be pulled: facts that are public in
+			// microsoft/azure-container-apps#1023. A reason that stays is taken for the last word.
+			reason := r.explain()
+			switch {
+			case reason == "":
+				told = time.Time{}
+			case told.IsZero():
+				told = time.Now()
+			case time.Since(told) > explainPatience:
+				r.failed(cannotRun(r.c, reason), codeEngine, stageEnding)
+			}
+		case timedOut:
+			reason := fmt.Sprintf("its agent did not answer within %s", r.e.opt.Driver.Info().StartGrace)
+			if more := r.explain(); more != "" {
+				reason += ": " + more
+			}
+			r.failed(cannotRun(r.c, reason), codeEngine, stageEnding)
+		}
+	}
+}
+
+const explainPatience = 30 * time.Second
+
+// deadline is when a start must have brought an agent.
+func (r *run) deadline() time.Time {
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	grace := r.e.opt.Driver.Info().StartGrace
+	if grace <= 0 {
+		grace = 10 * time.Minute
+	}
+	return r.c.rec.Run.Wanted.Add(grace)
+}
+
+// explain asks the cloud why the execution does not come up.
+func (r *run) explain() string {
+	x, ok := driver.As[driver.Explainer](r.e.opt.Driver)
+	if !ok {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(r.e.ctx, callTimeout)
+	defer cancel()
+	reason, err := x.Explain(ctx, r.driverRun())
+	if err != nil {
+		r.warn("cannot ask why an execution does not come up", err)
+	}
+	return reason
+}
+
+func whyEnded(st driver.Status) string {
+	switch {
+	case st.Phase == driver.PhaseGone:
+		return "the execution is gone"
+	case st.Reason != "":
+		return "the execution ended: " + st.Reason
+	case st.ExitCode != nil:
+		return fmt.Sprintf("the execution ended with code %d", *st.ExitCode)
+	}
+	return "the execution ended without a reason"
+}
+
+// begin starts the process: the agent has been met, and everybody who attached before gets its streams first.
+func (r *run) begin() {
+	if r.agent == nil {
+		deadline := time.NewTimer(max(time.Until(r.deadline()), r.e.opt.Driver.Info().StartGrace))
+		defer deadline.Stop()
+		for r.agent == nil && r.stage() == stageLinked && r.e.ctx.Err() == nil {
+			switch what, n := r.next(deadline.C); what {
+			case ended:
+				r.failed(cannotRun(r.c, whyEnded(n.status)), codeEngine, stageOver)
+			case timedOut:
+				r.failed(cannotRun(r.c, "its agent was lost"), codeEngine, stageEnding)
+			}
+		}
+		return
+	}
+	a := r.agent
+	if !r.attachPending(a) {
+		return
+	}
+	res, err := a.client.Start(a.ctx, r.request())
+	if _, refused := errors.AsType[*wire.Error](err); refused {
+		text, code := startRefusal(err)
+		r.failed(text, code, stageEnding)
+		return
+	}
+	if err != nil {
+		r.warn("the agent did not answer a start", err)
+		pause := time.NewTimer(time.Second)
+		defer pause.Stop()
+		r.next(pause.C)
+		return
+	}
+	r.began(res)
+}
+
+// request is what the agent is asked to run.
+func (r *run) request() protocol.StartRequest {
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	config, host := r.c.rec.Config, r.c.rec.HostConfig
+	req := protocol.StartRequest{
+		Key: r.c.rec.Run.Key,
+		Process: protocol.Process{
+			Args:   slices.Concat(config.Entrypoint, config.Cmd),
+			Env:    environment(config, config.Tty),
+			Dir:    config.WorkingDir,
+			User:   config.User,
+			Tty:    config.Tty,
+			Groups: host.GroupAdd,
+		},
+		OpenStdin: config.OpenStdin, StdinOnce: config.StdinOnce,
+		Orphan: orphanTime,
+	}
+	if !host.AutoRemove {
+		req.Linger = r.e.opt.Linger
+	}
+	if req.Process.Dir == "" {
+		req.Process.Dir = "/"
+	}
+	for _, u := range host.Ulimits {
+		req.Process.Ulimits = append(req.Process.Ulimits, protocol.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
+	}
+	switch {
+	case r.c.size != nil:
+		req.Process.Size = &protocol.Size{Rows: r.c.size.Rows, Cols: r.c.size.Cols}
+	case host.ConsoleSize[0] > 0 && host.ConsoleSize[1] > 0:
+		req.Process.Size = &protocol.Size{Rows: uint16(host.ConsoleSize[0]), Cols: uint16(host.ConsoleSize[1])}
+	}
+	return req
+}
+
+// began records that the process runs.
+func (r *run) began(res protocol.StartResult) {
+	c := r.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.rec.Run.Stage != stageLinked {
+		return // cancelled meanwhile
+	}
+	a := c.attempt
+	err := c.change(func(rec *record) {
+		rec.Run.Stage, rec.Run.Incarnation = stageRunning, res.Incarnation
+		rec.State = sockerless.State{
+			Status: docker.StateRunning, Pid: res.Pid, StartedAt: res.Started.UTC(), FinishedAt: rec.State.FinishedAt,
+		}
+	})
+	if err != nil {
+		r.must(err)
+		return
+	}
+	if a == nil {
+		return // recovered: nobody waits
+	}
+	c.settle()
+	if !a.shown {
+		c.event(events.ActionStart, a.attributes())
+	}
+	a.finish(nil)
+}
+
+// failed records that a start came to nothing, and with it ends every wait and every stream.
+func (r *run) failed(cause error, code int, next stage) {
+	c := r.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch c.rec.Run.Stage {
+	case stageEnding: // cancelled meanwhile, and told as that
+		if next == stageOver {
+			r.must(c.change(func(rec *record) { rec.Run.Stage = stageOver }))
+		}
+		return
+	case stageOver:
+		return
+	}
+	a := c.attempt
+	if a == nil && c.rec.State.Starting {
+		a = &attempt{shown: true} // of an earlier process
+	}
+	err := c.change(func(rec *record) {
+		rec.Run.Stage = next
+		rec.State.Error, rec.State.ExitCode = cause.Error(), code
+		if a != nil && a.shown {
+			rec.State = sockerless.State{
+				Status: docker.StateExited, ExitCode: code, Error: cause.Error(),
+				StartedAt: rec.State.StartedAt, FinishedAt: time.Now().UTC(),
+			}
+		}
+		if rec.HostConfig.AutoRemove {
+			rec.Removed = true
+		}
+	})
+	if err != nil {
+		r.must(err)
+		return
+	}
+	if a != nil && a.shown {
+		c.event(events.ActionDie, exitAttributes(code, c.rec.State.StartedAt))
+	}
+	c.endAttempt(cause)
+	c.stopped(code, cause.Error())
+	if c.rec.Removed {
+		c.bury()
+	}
+}
+
+// settle takes the attempt off the container. c.mu is held.
+func (c *container) settle() {
+	c.attempt.timer.Stop()
+	close(c.attempt.settled)
+	c.attempt = nil
+}
+
+// endAttempt tells a start's asker and those who attached before it. c.mu is held.
+func (c *container) endAttempt(err error) {
+	if a := c.attempt; a != nil {
+		c.settle()
+		a.finish(err)
+	}
+	for _, s := range c.pending {
+		s.fail(nil)
+	}
+	c.pending = nil
+}
+
+// startRefusal gives an agent's refusal of a container's start Docker's words and exit code.
+func startRefusal(err error) (error, int) {
+	const doing = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: " +
+		"unable to start container process: error during container init: "
+	return refusal(err, doing)
+}
+
+// refusal: clients tell 127 and 126 from 125 by Docker's words (docker/cli, cli/command/container/run.go).
+func refusal(err error, doing string) (error, int) {
+	text := err.Error()
+	switch {
+	case protocol.HasCode(err, protocol.CodeNoCommand):
+		return sockerless.Errorf(sockerless.EINVALID, "%s%s: unknown", doing, text), codeNoCommand
+	case protocol.HasCode(err, protocol.CodeNotExecutable):
+		return sockerless.Errorf(sockerless.EINVALID, "%s%s: unknown", doing, text), codeNotExecutable
+	case protocol.HasCode(err, protocol.CodeNoUser):
+		return sockerless.Errorf(sockerless.EINVALID, "%s", text), codeEngine
+	case protocol.HasCode(err, protocol.CodeWrongUser):
+		return sockerless.Errorf(sockerless.EUNSUPPORTED, "cannot use -u: %s", text), codeEngine
+	case protocol.HasCode(err, protocol.CodeInvalid):
+		return sockerless.Errorf(sockerless.EINVALID, "%s", text), codeEngine
+	}
+	return sockerless.Errorf(sockerless.EINTERNAL, "%s%s", doing, text), codeEngine
+}
+
+// resolve finds out what became of a start that an earlier process had asked for and not heard of: the job list says
+// whether there is an execution.
+func (r *run) resolve() {
+	found, err := r.e.executionOf(r.c.id, r.id)
+	switch {
+	case r.e.ctx.Err() != nil:
+	case err != nil:
+		r.warn("cannot list executions", err)
+		select {
+		case <-time.After(pollFirst):
+		case <-r.nudges:
+		case <-r.e.ctx.Done():
+		}
+	case found.Execution != "":
+		r.placed(found)
+	default:
+		// Its request may still arrive: the sweeps stop what comes of it.
+		r.e.suspect()
+		r.failed(cannotRun(r.c, "the backend ended before the cloud had answered"), codeEngine, stageOver)
+	}
+}

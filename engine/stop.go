@@ -1,0 +1,291 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/sys/signal"
+
+	"github.com/sockerless/sockerless"
+	"github.com/sockerless/sockerless/agent/protocol"
+	"github.com/sockerless/sockerless/wire"
+)
+
+const (
+	defaultGrace = 10 * time.Second
+	// agentPatience is how long an agent that does not answer is waited for before the cloud is asked to act.
+	agentPatience = 10 * time.Second
+)
+
+// Stop sends the stop signal, kills after the grace, and returns once the container has exited.
+func (s containerService) Stop(ctx context.Context, ref string, opt sockerless.StopOptions) error {
+	c, err := s.locked(ref)
+	if err != nil {
+		return err
+	}
+	if !c.running() {
+		defer c.mu.Unlock()
+		return sockerless.Errorf(sockerless.ENOTMODIFIED, "container %s is not running", c.id)
+	}
+	w, err := c.stop(opt)
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	defer c.forget(w)
+	select {
+	case <-w.told:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.ctx.Done():
+		return closing()
+	}
+}
+
+// stop begins the end of a running container. What it returns tells when that has come. c.mu is held.
+func (c *container) stop(opt sockerless.StopOptions) (*wait, error) {
+	sig, err := parseSignal(firstOf(opt.Signal, c.rec.Config.StopSignal, "SIGTERM"))
+	if err != nil {
+		return nil, err
+	}
+	grace := defaultGrace
+	if t := c.rec.Config.StopTimeout; t != nil {
+		grace = time.Duration(*t) * time.Second
+	}
+	if opt.Grace != nil {
+		grace = *opt.Grace
+	}
+	w := c.await(false)
+	if c.rec.Run.Stage != stageRunning {
+		if err := c.cancel(sig); err != nil {
+			delete(c.waits, w)
+			return nil, err
+		}
+		c.event(events.ActionStop, nil)
+		return w, nil
+	}
+	c.event(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
+	r, done := c.run, c.await(false)
+	// Not the asker's context: who asks for a stop and leaves has asked for it all the same.
+	if !c.e.background(func() { // ends with the container, or after the grace and agentPatience twice
+		defer c.forget(done)
+		err := r.ask(c.e.ctx, func(a *agent) error {
+			return a.client.Stop(a.ctx, protocol.StopRequest{Signal: sigName(sig), Grace: grace})
+		})
+		if err != nil && !protocol.HasCode(err, protocol.CodeNotRunning) {
+			c.force(r, err)
+			return
+		}
+		var late <-chan time.Time
+		if grace >= 0 {
+			timer := time.NewTimer(grace + agentPatience)
+			defer timer.Stop()
+			late = timer.C
+		}
+		select {
+		case <-done.told:
+			c.mu.Lock()
+			c.event(events.ActionStop, nil)
+			c.mu.Unlock()
+		case <-late:
+			c.force(r, errors.New("the exit was not told"))
+		case <-c.e.ctx.Done():
+		}
+	}) {
+		return nil, closing()
+	}
+	return w, nil
+}
+
+// cancel ends a container that is being started. c.mu is held.
+func (c *container) cancel(sig syscall.Signal) error {
+	return c.abandon(128+int(sig), "", sockerless.Errorf(sockerless.ECONFLICT,
+		"cannot start container %s: it was stopped by %s while it was being started", c.id[:12], sigName(sig)))
+}
+
+// force has the cloud stop a run whose agent is silent.
+func (c *container) force(r *run, cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.run != r || c.rec.Run.Stage != stageRunning || c.e.ctx.Err() != nil {
+		return
+	}
+	c.e.log.Warn("an agent is silent, so its execution is stopped", "container", c.id, "error", cause)
+	reason := fmt.Sprintf("the agent did not answer, so the execution was stopped: %v", cause)
+	if err := c.abandon(codeKilled, reason, nil); err != nil {
+		c.e.log.Error("cannot store what became of a container", "container", c.id, "error", err)
+	}
+}
+
+// ask asks the run's agent, waiting a little for one if there is none.
+func (r *run) ask(ctx context.Context, f func(*agent) error) error {
+	ctx, cancel := context.WithTimeout(ctx, agentPatience)
+	defer cancel()
+	a, err := r.linkedAgent(ctx)
+	if err != nil {
+		return err
+	}
+	answer := make(chan error, 1)
+	go func() { answer <- f(a) }() // ends with the agent's answer, or its link
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return sockerless.Errorf(sockerless.EUNAVAILABLE, "the agent of container %s does not answer", r.c.id[:12])
+	}
+}
+
+// linkedAgent returns the run's agent, waiting for one until ctx ends.
+func (r *run) linkedAgent(ctx context.Context) (*agent, error) {
+	for {
+		r.c.mu.Lock()
+		a, linked := r.current.Load(), r.linked
+		r.c.mu.Unlock()
+		if a != nil && a.alive() {
+			return a, nil
+		}
+		if a != nil { // it has ended, and the run will see that in a moment
+			linked = nil
+		}
+		tick := time.NewTimer(50 * time.Millisecond)
+		select {
+		case <-linked:
+		case <-tick.C:
+		case <-r.over:
+			tick.Stop()
+			return nil, sockerless.Errorf(sockerless.ECONFLICT, "container %s is not running", r.c.id)
+		case <-ctx.Done():
+			tick.Stop()
+			return nil, sockerless.Errorf(sockerless.EUNAVAILABLE, "cannot reach the agent of container %s: %w", r.c.id[:12], ctx.Err())
+		}
+		tick.Stop()
+	}
+}
+
+// Restart is Stop, then Start.
+func (s containerService) Restart(ctx context.Context, ref string, opt sockerless.StopOptions) error {
+	c, err := s.locked(ref)
+	if err != nil {
+		return err
+	}
+	if c.running() {
+		c.keep = true // --rm waits for an exit that nobody follows by a start
+		w, err := c.stop(opt)
+		c.mu.Unlock()
+		defer func() {
+			c.mu.Lock()
+			c.keep = false
+			c.mu.Unlock()
+		}()
+		if err != nil {
+			return err
+		}
+		defer c.forget(w)
+		select {
+		case <-w.told:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.ctx.Done():
+			return closing()
+		}
+	} else {
+		c.mu.Unlock()
+	}
+	if err := s.Start(ctx, c.id); err != nil && sockerless.ErrorCode(err) != sockerless.ENOTMODIFIED {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.event(events.ActionRestart, nil)
+	return nil
+}
+
+// Signal sends a signal to the container's process.
+func (s containerService) Signal(ctx context.Context, ref, name string) error {
+	sig, err := parseSignal(firstOf(name, "SIGKILL"))
+	if err != nil {
+		return err
+	}
+	c, err := s.locked(ref)
+	if err != nil {
+		return err
+	}
+	if !c.running() {
+		defer c.mu.Unlock()
+		return notRunning(ref, c)
+	}
+	if c.rec.Run.Stage != stageRunning {
+		defer c.mu.Unlock()
+		if ignored(sig) {
+			return nil
+		}
+		c.event(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
+		return c.cancel(sig)
+	}
+	r := c.run
+	c.mu.Unlock()
+	err = r.ask(ctx, func(a *agent) error { return a.client.Signal(a.ctx, sigName(sig)) })
+	_, answered := errors.AsType[*wire.Error](err)
+	switch {
+	case protocol.HasCode(err, protocol.CodeNotRunning), sockerless.ErrorCode(err) == sockerless.ECONFLICT:
+		return notRunning(ref, c)
+	case answered:
+		return sockerless.Errorf(sockerless.EINVALID, "cannot kill container: %s: %s", ref, err)
+	case err != nil && sig == syscall.SIGKILL && ctx.Err() == nil:
+		c.force(r, err)
+	case err != nil:
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.event(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
+	return nil
+}
+
+func notRunning(ref string, c *container) error {
+	return sockerless.Errorf(sockerless.ECONFLICT, "Cannot kill container: %s: Container %s is not running", ref, c.id)
+}
+
+// ignored says whether a signal does nothing to a process by default. The CLI passes such on from its terminal, and a
+// window that changes its size must not cancel a start.
+func ignored(sig syscall.Signal) bool {
+	switch sig {
+	case syscall.SIGCHLD, syscall.SIGCONT, syscall.SIGURG, syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGSTOP:
+		return true
+	}
+	return false
+}
+
+func parseSignal(name string) (syscall.Signal, error) {
+	sig, err := signal.ParseSignal(name)
+	if err != nil || sig < 1 || sig > 64 {
+		return 0, sockerless.Errorf(sockerless.EINVALID, "Invalid signal: %s", name)
+	}
+	return sig, nil
+}
+
+// sigName is the signal's name, so that the agent's platform numbers it.
+func sigName(sig syscall.Signal) string {
+	for name, s := range signal.SignalMap {
+		if s == sig && !strings.HasPrefix(name, "RT") && name != "IOT" && name != "POLL" && name != "CLD" {
+			return "SIG" + name
+		}
+	}
+	return strconv.Itoa(int(sig))
+}
+
+func firstOf(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
