@@ -392,6 +392,7 @@ type operation struct {
 // s.mu is held. With no delay it is done on return.
 func (r *armRequest) begin(result any, finish func(failure *armError)) *operation {
 	op := &operation{id: newGUID(), owner: r.who.ObjectID, started: time.Now(), result: result}
+	r.sim.forgetOperations()
 	r.sim.operations[op.id] = op
 	if f := r.sim.faults.take(r.Method, r.path, FaultOperation); f != nil {
 		op.failure = &armError{Status: http.StatusConflict, Code: f.Code, Message: f.Message}
@@ -403,6 +404,24 @@ func (r *armRequest) begin(result any, finish func(failure *armError)) *operatio
 		finish(op.failure)
 	})
 	return op
+}
+
+// operationsKept and operationLife bound the memory of operations that are over.
+const (
+	operationsKept = 1000
+	operationLife  = time.Hour
+)
+
+// forgetOperations drops old operations when there are many; s.mu is held.
+func (s *Simulator) forgetOperations() {
+	if len(s.operations) < operationsKept {
+		return
+	}
+	for id, op := range s.operations {
+		if op.done && time.Since(op.started) > operationLife {
+			delete(s.operations, id)
+		}
+	}
 }
 
 // pollHeaders name the URL at which the operation can be asked for.

@@ -256,7 +256,6 @@ func (r *run) replica() (outcome, bool) {
 	s.mu.Unlock()
 
 	r.event(Event{Time: time.Now(), Reason: "SuccessfulCreate", Message: "Successfully created pod for Job Execution " + e.name, Type: "Normal"}, name)
-	r.event(Event{Time: time.Now(), Reason: "AssigningReplica", Message: "Replica '" + name + "' has been scheduled to run on a node.", Type: "Normal"}, name)
 	provision := time.NewTimer(s.dice.in(s.delays.Provision))
 	defer provision.Stop()
 	select {

@@ -21,8 +21,14 @@ const (
 	systemTable  = "ContainerAppSystemLogs_CL"
 )
 
-// rowsKept bounds a table; the oldest rows go first.
-const rowsKept = 200_000
+// What a table keeps; the oldest rows go first.
+const (
+	rowsKept  = 50_000
+	bytesKept = 16 << 20 // of lines
+)
+
+// fieldLimit is where Log Analytics cuts a text column.
+const fieldLimit = 32 << 10
 
 // logStore is the Log Analytics workspace. Tables and columns exist from their first row on, and a row is there once
 // its ingestion is over.
@@ -35,6 +41,7 @@ type logStore struct {
 type logTable struct {
 	columns []logColumn
 	rows    []logRow
+	bytes   int
 }
 
 type logColumn struct {
@@ -45,7 +52,8 @@ type logColumn struct {
 
 type logRow struct {
 	ingested time.Time
-	values   map[string]any
+	cells    []any // by column; those that came later than the row are missing
+	bytes    int
 }
 
 // standardColumns are in every custom table as soon as it exists.
@@ -79,7 +87,7 @@ func (l *logStore) console(r consoleRow) {
 	l.ingest(consoleTable, map[string]any{
 		"Category": "ContainerAppConsoleLogs", "ContainerGroupName_s": r.replica, "ContainerJobName_s": r.job,
 		"ContainerImage_s": r.image, "ContainerName_s": r.container, "EnvironmentName_s": domainPrefix(r.env.Name),
-		"Log_s": r.line, "Stream_s": r.stream, "time_t": ticks(r.time),
+		"Log_s": r.line[:min(len(r.line), fieldLimit)], "Stream_s": r.stream, "time_t": ticks(r.time),
 		// The batch's time, equal for several lines, as it is live.
 		"_timestamp_d": float64(r.time.Truncate(500*time.Millisecond).UnixMilli()) / 1000,
 	})
@@ -126,18 +134,30 @@ func (l *logStore) add(table string, ingested time.Time, row map[string]any) {
 		t = &logTable{columns: slices.Clone(standardColumns)}
 		l.tables[table] = t
 	}
+	r := logRow{ingested: ingested}
 	for _, name := range slices.Sorted(maps.Keys(row)) {
 		i := slices.IndexFunc(t.columns, func(c logColumn) bool { return c.name == name })
 		if i < 0 {
+			i = len(t.columns)
 			t.columns = append(t.columns, logColumn{name: name, kind: kindOfColumn(name), since: ingested})
 		} else if t.columns[i].since.After(ingested) {
 			t.columns[i].since = ingested
 		}
+		for len(r.cells) <= i {
+			r.cells = append(r.cells, nil)
+		}
+		r.cells[i] = row[name]
+		if text, ok := row[name].(string); ok && name == "Log_s" {
+			r.bytes = len(text)
+		}
 	}
-	if len(t.rows) >= rowsKept {
-		t.rows = slices.Delete(t.rows, 0, rowsKept/10)
+	t.rows = append(t.rows, r)
+	t.bytes += r.bytes
+	for len(t.rows) > rowsKept || t.bytes > bytesKept {
+		t.bytes -= t.rows[0].bytes
+		t.rows[0] = logRow{}
+		t.rows = t.rows[1:] // what is before the first row goes when append moves the rest
 	}
-	t.rows = append(t.rows, logRow{ingested, row})
 }
 
 // kindOfColumn tells a column's type from its name, as the suffixes of custom tables do.
@@ -216,22 +236,35 @@ func (l *logStore) snapshot(table string, span timespan, now time.Time) (relatio
 	if len(visible) == 0 {
 		return rel, false
 	}
-	for _, c := range t.columns {
+	var shown []int // indexes of the columns that exist by now
+	generated := 0
+	for i, c := range t.columns {
 		if !c.since.After(now) {
 			rel.columns = append(rel.columns, column{c.name, c.kind})
+			shown = append(shown, i)
+		}
+		if c.name == "TimeGenerated" {
+			generated = i
 		}
 	}
 	for _, r := range visible {
-		if at, ok := r.values["TimeGenerated"].(time.Time); ok && !span.contains(at) {
+		if at, ok := r.cell(generated).(time.Time); ok && !span.contains(at) {
 			continue
 		}
-		cells := make([]any, len(rel.columns))
-		for i, c := range rel.columns {
-			cells[i] = r.values[c.name]
+		cells := make([]any, len(shown))
+		for i, index := range shown {
+			cells[i] = r.cell(index)
 		}
 		rel.rows = append(rel.rows, cells)
 	}
 	return rel, true
+}
+
+func (r *logRow) cell(i int) any {
+	if i < len(r.cells) {
+		return r.cells[i]
+	}
+	return nil
 }
 
 func (l *logStore) close() {

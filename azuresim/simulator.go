@@ -263,9 +263,14 @@ func (s *Simulator) openDir() error {
 		s.dir, s.freshDataDir = dir, true
 		return nil
 	}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+	dir, err := filepath.Abs(s.dir)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil {
 		return fmt.Errorf("cannot make the simulator's folder: %w", err)
 	}
+	s.dir = dir
 	lock, err := lockDir(s.dir)
 	s.lock = lock
 	return err

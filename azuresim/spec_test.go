@@ -430,3 +430,52 @@ func TestOfficialStartExample(t *testing.T) {
 		t.Errorf("answer %d %v", status, answer)
 	}
 }
+
+// TestDetailedStatus holds an execution of api-version 2026-07-01 to the published definitions.
+func TestDetailedStatus(t *testing.T) {
+	var definitions map[string]any
+	if err := json.Unmarshal(sharedFile(t, "job_execution.2026-07-01.fragment.json"), &definitions); err != nil {
+		t.Fatal(err)
+	}
+	delete(definitions, "_note")
+	reference := func(name string) map[string]any {
+		return map[string]any{"type": "array", "items": map[string]any{"$ref": "#/definitions/" + name}}
+	}
+	text, object := map[string]any{"type": "string"}, func(p map[string]any) map[string]any { return map[string]any{"type": "object", "properties": p} }
+	definitions["ExecutionStatus"] = object(map[string]any{"replicas": reference("ReplicaExecutionStatus")})
+	definitions["ReplicaExecutionStatus"] = object(map[string]any{"name": text, "containers": reference("ContainerExecutionStatus")})
+	definitions["JobExecutionRunningState"] = map[string]any{"type": "string", "enum": []string{"Running", "Processing", "Stopped", "Degraded", "Failed", "Unknown", "Succeeded"}}
+	definitions["JobExecutionTemplate"] = sdkShape(t, reflect.TypeFor[armappcontainers.JobExecutionTemplate]())
+	doc := map[string]any{"swagger": "2.0", "info": map[string]any{"title": "t", "version": "1"}, "paths": map[string]any{}, "definitions": definitions}
+	makeStrict(doc)
+	raw, err := json.Marshal(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded, err := loads.Analyzed(raw, "2.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if loaded, err = loaded.Expanded(); err != nil {
+		t.Fatal(err)
+	}
+	api := &openAPI{root: loaded.Spec()}
+	schema := api.root.Definitions["JobExecutionProperties"]
+
+	s := newStage(t)
+	s.putSample("web")
+	e := s.start("web")
+	s.replicaOf(e).exit(9)
+	s.awaitStatus("web", e, "Failed")
+	_, _, body := s.asOperator("GET", s.jobPath("web/executions/"+e), "")
+	properties, err := json.Marshal(body["properties"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := api.check(&schema, properties); err != nil || !strings.Contains(string(properties), `"code":9`) {
+		t.Errorf("%v\n%s", err, properties)
+	}
+	if api.check(&schema, []byte(`{"detailedStatus":{"replicas":[{"exitCode":1}]}}`)) == nil {
+		t.Error("an unknown property is accepted")
+	}
+}

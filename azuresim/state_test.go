@@ -7,10 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
-// kill leaves the data folder as a killed process does: nothing is told to anybody, only the lock falls.
+// copyOfData is the data folder as a process that is killed now leaves it.
 func (s *stage) copyOfData() string {
 	s.t.Helper()
 	dir := s.t.TempDir()
@@ -99,7 +98,7 @@ func TestCloseEndsReplicas(t *testing.T) {
 	default:
 		t.Error("a replica outlives the simulator")
 	}
-	if !slices.Equal(r.stopped, []time.Duration{closeGrace}) {
+	if len(r.stopped) == 0 || slices.Max(r.stopped) > closeGrace {
 		t.Errorf("stops: %v", r.stopped)
 	}
 	resp, err := s.client.Get(s.srv.URL + "/metadata/endpoints?api-version=2022-09-01")
