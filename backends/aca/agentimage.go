@@ -15,7 +15,7 @@ import (
 	"path/filepath"
 	goruntime "runtime"
 	"strings"
-	"sync"
+	"sync/atomic"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -37,8 +37,12 @@ type agentImage struct {
 	registry  *Registry
 	log       *slog.Logger
 
-	mu    sync.Mutex
-	ready string // the reference, once it is known to be in the registry
+	turn  chan struct{}          // holds a token while somebody pushes, so that who waits can give up
+	ready atomic.Pointer[string] // the reference, once it is known to be in the registry
+}
+
+func newAgentImage(c *Config, registry *Registry, log *slog.Logger) *agentImage {
+	return &agentImage{reference: c.AgentImage, binary: c.AgentBinary, registry: registry, log: log, turn: make(chan struct{}, 1)}
 }
 
 // agentRepository is where in the registry the agent's images are.
@@ -56,10 +60,17 @@ func (a *agentImage) pushed(ctx context.Context) (string, error) {
 	if a.reference != "" {
 		return a.reference, nil
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.ready != "" {
-		return a.ready, nil
+	if ready := a.ready.Load(); ready != nil {
+		return *ready, nil
+	}
+	select {
+	case a.turn <- struct{}{}:
+		defer func() { <-a.turn }()
+	case <-ctx.Done():
+		return "", explain(ctx.Err(), "push the agent to %s", a.registry.server)
+	}
+	if ready := a.ready.Load(); ready != nil {
+		return *ready, nil
 	}
 	if a.registry.server == "" {
 		return "", sockerless.Errorf(sockerless.EUNSUPPORTED, "cannot push the agent: SOCKERLESS_ACA_ACR is not set")
@@ -76,7 +87,7 @@ func (a *agentImage) pushed(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", pushFailed(a.registry.server, err)
 	}
-	a.ready = reference
+	a.ready.Store(&reference)
 	return reference, nil
 }
 

@@ -94,7 +94,7 @@ func Open(ctx context.Context, c Config, o Options) (driver.Driver, error) {
 	}
 	d.logs = openLogs(cloud, c.Workspace)
 	d.registry = &Registry{server: c.Registry, azure: cloud}
-	d.agent = &agentImage{reference: c.AgentImage, binary: c.AgentBinary, registry: d.registry, log: o.Logger}
+	d.agent = newAgentImage(&c, d.registry, o.Logger)
 	if c.forward() {
 		return &Dialler{Driver: d, names: newNames(c.Resolver)}, nil
 	}

@@ -191,6 +191,9 @@ func (d *Driver) delete(ctx context.Context, job string) (*runtime.Poller[armapp
 
 // Status says how far an execution is. Exit codes come with the api-version 2026-07-01; without it there are none.
 func (d *Driver) Status(ctx context.Context, run driver.Run) (driver.Status, error) {
+	if run.Execution == "" { // a job that was never started
+		return driver.Status{Phase: driver.PhaseGone}, nil
+	}
 	e, err := d.execution(ctx, run)
 	if gone(err) {
 		return driver.Status{Phase: driver.PhaseGone}, nil
@@ -323,6 +326,9 @@ func (e *execution) status() driver.Status {
 
 // Stop ends the execution and returns once Azure has accepted that.
 func (d *Driver) Stop(ctx context.Context, run driver.Run) error {
+	if run.Execution == "" {
+		return nil
+	}
 	if !executionPattern.MatchString(run.Execution) {
 		return sockerless.Errorf(sockerless.EINVALID, "cannot stop execution %q of job %s: no such name", run.Execution, run.Job)
 	}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/sockerless/sockerless"
+	"github.com/sockerless/sockerless/azuresim"
+	"github.com/sockerless/sockerless/remote"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// buffer is written by the program and read by the test.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func TestCommandLine(t *testing.T) {
+	good := map[string]string{
+		"SOCKERLESS_ACA_SUBSCRIPTION_ID": "5c0c1e55-0000-4000-8000-000000000001", "SOCKERLESS_ACA_RESOURCE_GROUP": "rg",
+	}
+	with := func(name, value string) map[string]string {
+		env := map[string]string{name: value}
+		for k, v := range good {
+			if k != name {
+				env[k] = v
+			}
+		}
+		return env
+	}
+	for _, c := range []struct {
+		name   string
+		args   []string
+		env    map[string]string
+		code   int
+		stdout string
+		stderr string
+	}{
+		{"help needs no setting", []string{"--help"}, nil, 0, "SOCKERLESS_ACA_SUBSCRIPTION_ID", ""},
+		{"version", []string{"--version"}, nil, 0, "sockerless-backend-aca devel", ""},
+		{"unknown flag", []string{"-subscriptoin", "x"}, good, 2, "", "-subscriptoin"},
+		{"argument", []string{"run"}, good, 2, "", `unexpected argument "run"`},
+		{"missing subscription", nil, nil, 2, "", "SOCKERLESS_ACA_SUBSCRIPTION_ID (flag -subscription) is not set"},
+		{"missing group", nil, map[string]string{"SOCKERLESS_ACA_SUBSCRIPTION_ID": good["SOCKERLESS_ACA_SUBSCRIPTION_ID"]}, 2, "", "SOCKERLESS_ACA_RESOURCE_GROUP (flag -resource-group) is not set"},
+		{"malformed duration", nil, with("SOCKERLESS_ACA_LINGER", "soon"), 2, "", `SOCKERLESS_ACA_LINGER (flag -linger) is "soon"`},
+		{"negative duration", []string{"-linger", "-1s"}, good, 2, "", "SOCKERLESS_ACA_LINGER (flag -linger) is -1s"},
+		{"address without a port", []string{"-addr", "localhost"}, good, 2, "", `-addr is "localhost"`},
+		{"CA file that is not there", nil, with("SOCKERLESS_CA_FILE", "/nowhere/ca.pem"), 2, "", "SOCKERLESS_CA_FILE (flag -ca-file) cannot be read"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.env != nil {
+				c.env["SOCKERLESS_DATA_DIR"] = t.TempDir()
+			}
+			var stdout, stderr buffer
+			m := Main{Args: c.args, Getenv: func(name string) string { return c.env[name] }, Stdout: &stdout, Stderr: &stderr}
+			if code := m.Run(t.Context()); code != c.code {
+				t.Errorf("exit status %d, want %d", code, c.code)
+			}
+			if !strings.Contains(stdout.String(), c.stdout) || c.stdout == "" && stdout.String() != "" {
+				t.Errorf("standard output is %q, want %q in it", stdout.String(), c.stdout)
+			}
+			if lines := strings.Count(stderr.String(), "\n"); !strings.Contains(stderr.String(), c.stderr) || c.code == 2 && lines != 1 {
+				t.Errorf("standard error is %q, want one line with %q", stderr.String(), c.stderr)
+			}
+		})
+	}
+}
+
+// running is the program against a simulated Azure.
+type running struct {
+	addr   string
+	dir    string
+	stderr *buffer
+	stop   func() int // and wait for its exit status
+}
+
+func start(t *testing.T, sim *azuresim.Simulator, srv *azuresim.Server, dir string) running {
+	t.Helper()
+	env := map[string]string{}
+	for _, line := range sim.Environ(srv) {
+		name, value, _ := strings.Cut(line, "=")
+		env[name] = value
+		if strings.HasPrefix(name, "AZURE_") {
+			t.Setenv(name, value) // azidentity reads them itself
+		}
+	}
+	env["SOCKERLESS_DATA_DIR"], env["SOCKERLESS_ACA_AGENT_IMAGE"] = dir, srv.LoginServer+"/agent:test"
+	env["SOCKERLESS_CALLBACK_URL"] = "http://host.azuresim.internal:9100"
+	ctx, cancel := context.WithCancel(t.Context())
+	listening, ended := make(chan string, 1), make(chan int, 1)
+	r := running{dir: dir, stderr: &buffer{}}
+	m := Main{Args: []string{"-addr", "127.0.0.1:0"}, Getenv: func(name string) string { return env[name] }, Stdout: &buffer{}, Stderr: r.stderr,
+		Listening: func(a net.Addr) { listening <- a.String() }}
+	go func() { ended <- m.Run(ctx) }() // ends with ctx
+	r.stop = sync.OnceValue(func() int { cancel(); return <-ended })
+	t.Cleanup(func() { r.stop() })
+	select {
+	case r.addr = <-listening:
+	case code := <-ended:
+		ended <- code
+	case <-time.After(30 * time.Second):
+		t.Fatalf("the backend is not ready after 30 s: %s", r.stderr)
+	}
+	return r
+}
+
+func TestBackend(t *testing.T) {
+	sim, err := azuresim.New(azuresim.Calm())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sim.Close()
+	srv, err := sim.Serve(azuresim.Listen{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Close()
+	dir := t.TempDir()
+	b := start(t, sim, srv, dir)
+	if b.addr == "" {
+		t.Fatalf("the backend did not start: %s", b.stderr)
+	}
+
+	info, err := os.Stat(remote.TokenFile(dir))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("the token's file is %v, error %v; want mode 0600", info, err)
+	}
+	client, err := remote.Dial("http://"+b.addr, remote.DialOptions{TokenFile: remote.TokenFile(dir)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	told, err := remote.NewBackend(client).System.Info(t.Context())
+	if err != nil || told.Containers != 0 {
+		t.Errorf("info is %+v, error %v", told, err)
+	}
+
+	for path, want := range map[string]int{"/v1/system/info": http.StatusUnauthorized, "/agent": http.StatusBadRequest, "/link": http.StatusBadRequest} {
+		resp, err := http.Post("http://"+b.addr+path, "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s without the token: %s, want %d", path, resp.Status, want)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+
+	second := start(t, sim, srv, dir)
+	if code := second.stop(); code != 1 || !strings.Contains(second.stderr.String(), "cannot use data folder "+dir+": another backend runs on it") {
+		t.Errorf("a second backend on the folder: status %d, %q", code, second.stderr)
+	}
+	if code := b.stop(); code != 0 {
+		t.Errorf("after SIGTERM the status is %d, want 0: %s", code, b.stderr)
+	}
+	if sockerless.ErrorCode(firstError(client)) != sockerless.EUNAVAILABLE {
+		t.Error("the ended backend still answers")
+	}
+	again := start(t, sim, srv, dir)
+	if code := again.stop(); code != 0 {
+		t.Errorf("a backend on the folder of an ended one: status %d: %s", code, again.stderr)
+	}
+	if strings.Contains(b.stderr.String(), sim.Operator().Secret) {
+		t.Error("the log tells a secret")
+	}
+}
+
+func firstError(c *remote.Client) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	_, err := remote.NewBackend(c).System.Info(ctx)
+	return err
+}
