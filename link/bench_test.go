@@ -130,19 +130,26 @@ func BenchmarkLinkRoundTrip(b *testing.B) {
 	}
 }
 
-// One byte to and fro while another stream of the link is busy.
+// One byte to and fro while another stream of the link is busy, on loopback and on a path with
+// 30 ms round trip and 20 MB/s.
 func BenchmarkLinkRoundTripUnderBulk(b *testing.B) {
-	agent, backend := newRig(b, link.Options{}, nil).link()
+	slow := func(conn net.Conn) net.Conn { return newFarConn(conn, 15*time.Millisecond, 20<<20) }
 	for _, c := range []struct {
 		name string
-		from *link.Link
-	}{{"from the dialler", agent}, {"to the dialler", backend}} {
+		wrap func(net.Conn) net.Conn
+		up   bool
+	}{
+		{"loopback from the dialler", nil, false},
+		{"loopback to the dialler", nil, true},
+		{"30 ms and 20 MB per s from the dialler", slow, false},
+	} {
 		b.Run(c.name, func(b *testing.B) {
-			to := agent
-			if c.from == agent {
-				to = backend
+			agent, backend := newRig(b, link.Options{}, c.wrap).link()
+			from, to := agent, backend
+			if c.up {
+				from, to = to, from
 			}
-			bulk, sink := stream(b, c.from, to)
+			bulk, sink := stream(b, from, to)
 			near, far := stream(b, backend, agent)
 			var wait sync.WaitGroup
 			wait.Go(func() { _, _ = io.Copy(io.Discard, sink) })
@@ -154,7 +161,7 @@ func BenchmarkLinkRoundTripUnderBulk(b *testing.B) {
 				}
 			})
 			wait.Go(func() { _, _ = io.CopyBuffer(struct{ io.Writer }{far}, struct{ io.Reader }{far}, make([]byte, 1)) })
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(time.Second) // the windows have grown
 			b.ResetTimer()
 			times := pings(b, near, b.N)
 			b.StopTimer()
@@ -197,7 +204,7 @@ func BenchmarkLinkFarAway(b *testing.B) {
 			name = "to the dialler"
 		}
 		b.Run(name, func(b *testing.B) {
-			r := newRig(b, link.Options{}, func(conn net.Conn) net.Conn { return newFarConn(conn, oneWay) })
+			r := newRig(b, link.Options{}, func(conn net.Conn) net.Conn { return newFarConn(conn, oneWay, 0) })
 			agent, backend := r.link()
 			time.Sleep(4 * oneWay) // the first measurement of the round trip
 			from, to := agent, backend
@@ -224,14 +231,15 @@ func BenchmarkLinkFarAway(b *testing.B) {
 	}
 }
 
-// farConn delays both ways by a fixed time, however much is under way.
+// farConn delays both ways by a fixed time, however much is under way; what is written goes out at speed bytes a second, if that is set.
 type farConn struct {
 	net.Conn
 	out, in *delayLine
+	speed   float64
 }
 
-func newFarConn(conn net.Conn, delay time.Duration) *farConn {
-	c := &farConn{Conn: conn, out: newDelayLine(delay), in: newDelayLine(delay)}
+func newFarConn(conn net.Conn, delay time.Duration, speed float64) *farConn {
+	c := &farConn{Conn: conn, out: newDelayLine(delay), in: newDelayLine(delay), speed: speed}
 	go func() { // ends with the connection
 		for {
 			p, err := c.out.get()
@@ -261,6 +269,9 @@ func newFarConn(conn net.Conn, delay time.Duration) *farConn {
 }
 
 func (c *farConn) Write(p []byte) (int, error) {
+	if c.speed > 0 {
+		time.Sleep(time.Duration(float64(len(p)) / c.speed * float64(time.Second)))
+	}
 	if err := c.out.put(append([]byte(nil), p...)); err != nil {
 		return 0, err
 	}

@@ -28,6 +28,7 @@ type resumable struct {
 	log    *slog.Logger
 	local  net.Addr
 	remote net.Addr
+	pace   pace
 	done   chan struct{} // closed when the stream has ended
 
 	mu       sync.Mutex
@@ -72,6 +73,7 @@ func newResumable(opt Options, local, remote net.Addr) *resumable {
 		done: make(chan struct{}), cut: make(chan struct{}, 1),
 	}
 	r.changed.L = &r.mu
+	r.pace.changed.L = &r.pace.mu
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ackTimer = stopped(r.ackLate)
@@ -192,6 +194,7 @@ func (r *resumable) Write(p []byte) (int, error) {
 	if r.err != nil {
 		return 0, r.err
 	}
+	r.pace.passed(len(p))
 	r.out.add(p)
 	r.stats.BytesOut += uint64(len(p))
 	if r.carrier != nil && !r.flushing {
@@ -217,7 +220,11 @@ func (r *resumable) waitRoom() error {
 		if left <= 0 {
 			return os.ErrDeadlineExceeded
 		}
-		wake := time.AfterFunc(left, r.changed.Broadcast)
+		wake := time.AfterFunc(left, func() {
+			r.mu.Lock() // not between the look at the clock and the wait
+			defer r.mu.Unlock()
+			r.changed.Broadcast()
+		})
 		r.changed.Wait()
 		wake.Stop()
 	}
@@ -454,6 +461,7 @@ func (r *resumable) finish(err error) {
 	r.aliveTimer.Stop()
 	r.lostTimer.Stop()
 	r.out = replay{}
+	r.pace.end()
 	r.changed.Broadcast()
 	close(r.done)
 }

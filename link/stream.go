@@ -34,11 +34,12 @@ type Stream struct {
 	eof bool       // guarded by rmu
 	wmu sync.Mutex // one writer; keeps the end behind the data
 
-	mu       sync.Mutex
-	deadline time.Time // of Read
-	waiting  bool      // Read waits in yamux
-	armed    bool      // yamux has a read deadline
-	closed   bool
+	mu            sync.Mutex
+	readDeadline  time.Time
+	writeDeadline time.Time
+	waiting       bool // Read waits in yamux
+	armed         bool // yamux has a read deadline
+	closed        bool
 }
 
 func newStream(l *Link, y *yamux.Stream, accepted bool) *Stream {
@@ -79,9 +80,9 @@ func (s *Stream) await() error {
 		return os.ErrDeadlineExceeded
 	}
 	s.waiting = true
-	if !s.deadline.IsZero() {
+	if !s.readDeadline.IsZero() {
 		s.armed = true
-		_ = s.y.SetReadDeadline(s.deadline)
+		_ = s.y.SetReadDeadline(s.readDeadline)
 	}
 	s.mu.Unlock()
 
@@ -106,7 +107,7 @@ func (s *Stream) await() error {
 }
 
 // expired reports whether the read deadline has passed. s.mu is held.
-func (s *Stream) expired() bool { return !s.deadline.IsZero() && !s.deadline.After(time.Now()) }
+func (s *Stream) expired() bool { return !s.readDeadline.IsZero() && !s.readDeadline.After(time.Now()) }
 
 // readError notes the end. s.rmu is held.
 func (s *Stream) readError(err error) error {
@@ -121,17 +122,28 @@ func (s *Stream) readError(err error) error {
 func (s *Stream) Write(p []byte) (int, error) {
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
-	if s.isClosed() {
+	if closed, _ := s.writeState(); closed {
 		return 0, net.ErrClosed
 	}
-	n, err := s.y.Write(p)
-	if err != nil {
-		if s.isClosed() {
-			return n, net.ErrClosed
+	total := 0
+	for len(p) > 0 {
+		if len(p) > smallWrite {
+			if err := s.l.r.pace.wait(s); err != nil {
+				return total, err
+			}
 		}
-		return n, s.l.streamError(err)
+		n, err := s.y.Write(p[:min(len(p), copyBuffer)])
+		s.l.r.pace.took(n)
+		total += n
+		p = p[n:]
+		if err != nil {
+			if closed, _ := s.writeState(); closed {
+				return total, net.ErrClosed
+			}
+			return total, s.l.streamError(err)
+		}
 	}
-	return n, nil
+	return total, nil
 }
 
 // ReadFrom copies r into the stream in pieces that suit the link.
@@ -152,7 +164,7 @@ func (s *Stream) WriteTo(w io.Writer) (int64, error) {
 func (s *Stream) CloseWrite() error {
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
-	if s.isClosed() {
+	if closed, _ := s.writeState(); closed {
 		return net.ErrClosed
 	}
 	return s.l.streamError(s.y.CloseWrite())
@@ -179,6 +191,7 @@ func (s *Stream) Reset() error {
 
 // shut makes this end closed and wakes its readers and writers; it reports whether it was open.
 func (s *Stream) shut() bool {
+	defer s.l.r.pace.wake()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -194,10 +207,11 @@ func (s *Stream) shut() bool {
 	return true
 }
 
-func (s *Stream) isClosed() bool {
+// writeState is what a Write must heed while it waits.
+func (s *Stream) writeState() (closed bool, deadline time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.closed
+	return s.closed, s.writeDeadline
 }
 
 // finish sends the end and reads what the peer still sends, which yamux does not do by itself: a peer whose window was
@@ -258,7 +272,7 @@ func (s *Stream) SetReadDeadline(t time.Time) error {
 	if s.closed {
 		return net.ErrClosed
 	}
-	s.deadline = t
+	s.readDeadline = t
 	if s.waiting {
 		s.armed = true
 		return s.y.SetReadDeadline(t)
@@ -268,11 +282,13 @@ func (s *Stream) SetReadDeadline(t time.Time) error {
 
 // SetWriteDeadline sets when Write stops waiting; zero is never.
 func (s *Stream) SetWriteDeadline(t time.Time) error {
+	defer s.l.r.pace.wake()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return net.ErrClosed
 	}
+	s.writeDeadline = t
 	return s.y.SetWriteDeadline(t)
 }
 

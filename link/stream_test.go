@@ -319,6 +319,9 @@ func TestStall(t *testing.T) {
 		if _, err := o.Write(make([]byte, 8<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatalf("filling a stream: %v", err)
 		}
+		// And its writer goes on waiting.
+		_ = o.SetWriteDeadline(time.Time{})
+		go func() { _, _ = o.Write(make([]byte, 1<<20)) }() // ends when the test closes the stream
 	}
 	if cost := int64(heap()-before) >> 20; cost > 64 {
 		t.Errorf("%d unread streams cost %d MiB", unread, cost)
