@@ -123,7 +123,7 @@ func removeGroup(dir string) error {
 		}
 		for line := range strings.Lines(string(data)) {
 			if pid, err := strconv.Atoi(strings.TrimSpace(line)); err == nil && pid > 1 && pid != os.Getpid() {
-				unix.Kill(pid, unix.SIGKILL)
+				_ = unix.Kill(pid, unix.SIGKILL) // it may have ended
 			}
 		}
 		// Busy until the kernel has buried the last process.

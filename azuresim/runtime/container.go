@@ -68,7 +68,7 @@ func (a *attempt) run(img *image) (azuresim.ContainerResult, error) {
 			case <-live:
 				splitLines(s.r, func(line []byte) { a.r.spec.Output(a.spec.Name, s.name, line) })
 			case <-dead: // what is here is runc's complaint, and its log has it too
-				io.Copy(io.Discard, s.r)
+				_, _ = io.Copy(io.Discard, s.r)
 			}
 		})
 	}
@@ -206,7 +206,7 @@ func (a *attempt) killRunc() {
 		return
 	}
 	if fd := openChild(pid, os.Getpid()); fd != nil {
-		unix.PidfdSendSignal(int(fd.Fd()), unix.SIGKILL, nil, 0) // ESRCH: it has ended
+		_ = unix.PidfdSendSignal(int(fd.Fd()), unix.SIGKILL, nil, 0) // ESRCH: it has ended
 		fd.Close()
 	}
 }

@@ -76,7 +76,7 @@ func splice(a, b stream) {
 			src.Close()
 			return
 		}
-		dst.CloseWrite()
+		_ = dst.CloseWrite() // fails when the other end has closed both ways
 	}
 	ways.Go(func() { way(a, b) }) // ends with b's end, or when either is closed
 	way(b, a)
@@ -113,10 +113,10 @@ func (n *network) forwardUDP(r *udp.ForwarderRequest) {
 	in := gonet.NewUDPConn(&queue, ep)
 	out, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(to, id.LocalPort)))
 	if err != nil {
-		in.Close()
+		_ = in.Close()
 		return
 	}
-	f := &flow{abort: func() { in.Close(); out.Close() }}
+	f := &flow{abort: func() { _, _ = in.Close(), out.Close() }}
 	if !from.track(f) {
 		f.abort()
 		return
@@ -128,7 +128,7 @@ func (n *network) forwardUDP(r *udp.ForwarderRequest) {
 		way := func(dst, src net.Conn) {
 			buf := make([]byte, 64<<10)
 			for {
-				src.SetReadDeadline(time.Now().Add(udpIdle))
+				_ = src.SetReadDeadline(time.Now().Add(udpIdle)) // fails on a closed one, as Read will
 				m, err := src.Read(buf)
 				if err != nil {
 					return
@@ -140,7 +140,7 @@ func (n *network) forwardUDP(r *udp.ForwarderRequest) {
 		}
 		ways.Go(func() { way(in, out) })
 		way(out, in)
-		out.Close() // a replica that asks no more gets no more answers
+		_ = out.Close() // a replica that asks no more gets no more answers
 		ways.Wait()
 	})
 }

@@ -168,7 +168,7 @@ func (s *imageStore) have(id string) bool {
 		return false
 	}
 	now := time.Now()
-	os.Chtimes(dir, now, now) // the time of last use, for prune; without it the layer only leaves the cache earlier
+	_ = os.Chtimes(dir, now, now) // the time of last use, for prune; without it the layer only leaves the cache earlier
 	return true
 }
 
@@ -196,8 +196,8 @@ func (s *imageStore) unpack(id string, layer v1.Layer, diffID v1.Hash) error {
 	if err := os.MkdirAll(tree, 0o755); err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp)
-	content, err := layer.Uncompressed() // checks the compressed digest as it reads
+	defer func() { _ = os.RemoveAll(tmp) }() // or by the next New
+	content, err := layer.Uncompressed()     // checks the compressed digest as it reads
 	if err != nil {
 		return err
 	}
@@ -245,7 +245,7 @@ type counting struct {
 
 func (c *counting) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
-	c.hash.Write(p[:n])
+	_, _ = c.hash.Write(p[:n]) // a hash takes everything
 	c.n += int64(n)
 	return n, err
 }

@@ -195,11 +195,6 @@ func TestAHostileLayerStaysInItsFolder(t *testing.T) {
 
 func TestALayerWithAWrongDiffIDIsRefused(t *testing.T) {
 	rt := need(t)
-	config, err := baseBox.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config = config.DeepCopy()
 	l := layerOf(t, tar.Header{Name: "fresh-layer-for-this-test"})
 	img, err := mutate.AppendLayers(baseBox, l)
 	if err != nil {

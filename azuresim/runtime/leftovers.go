@@ -78,7 +78,7 @@ type guard struct {
 	leash io.Closer // closed by close, or by the kernel when this process dies
 }
 
-// The session of its own keeps Ctrl-C and a kill of the process group away from it.
+// It ends after this process does, not with a context. The session of its own keeps Ctrl-C and a kill of the process group away from it.
 const guardScript = `read line
 for state in "$2"/*; do
 	[ -d "$state" ] && "$1" --root "$2" delete --force "${state##*/}"
@@ -86,7 +86,7 @@ done
 exit 0`
 
 func startGuard(program, states string, lock *os.File) (*guard, error) {
-	cmd := exec.Command("/bin/sh", "-c", guardScript, "azuresim-guard", program, states)
+	cmd := exec.CommandContext(context.Background(), "/bin/sh", "-c", guardScript, "azuresim-guard", program, states)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.ExtraFiles = []*os.File{lock} // the lock is free when both have ended
 	leash, err := cmd.StdinPipe()

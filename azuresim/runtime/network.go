@@ -181,12 +181,12 @@ func (n *network) attach() (*attachment, error) {
 	}
 	a.port = newPort(a.space.tap, mac, gatewayMAC)
 	ctx, cancel := context.WithCancel(n.ctx)
-	stop := context.AfterFunc(ctx, func() { a.port.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = a.port.Close() })
 	n.work.Go(func() { // ends when leave closes the port, or close ends ctx
 		defer stop()
 		defer cancel()
 		go func() { <-a.port.closedCh; cancel() }() // ends with the port, which Accept closes at the latest
-		n.netSwitch.Accept(ctx, a.port, types.VfkitProtocol)
+		_ = n.netSwitch.Accept(ctx, a.port, types.VfkitProtocol)
 	})
 	return a, nil
 }
@@ -220,7 +220,7 @@ func (a *attachment) leave(linger time.Duration) {
 		f.abort()
 	}
 	a.mu.Unlock()
-	a.port.Close()
+	_ = a.port.Close()
 	a.space.close()
 	a.net.mu.Lock()
 	delete(a.net.hosts, a.addr)
@@ -322,7 +322,7 @@ func (n *network) close() {
 		a.leave(0)
 	}
 	for _, c := range n.closers {
-		c()
+		_ = c()
 	}
 	n.stack.Close()
 	n.work.Wait()

@@ -25,7 +25,7 @@ import (
 // one fail (Ubuntu 24.04's AppArmor refuses mounts in namespaces that it let a user make).
 func (rt *Runtime) probe() error {
 	scratch := filepath.Join(rt.dir.replicas, ".probe") // swept by the next New in any case
-	defer os.RemoveAll(scratch)
+	defer func() { _ = os.RemoveAll(scratch) }()
 	if err := rt.mounts.probeOverlay(rt.dir.layers, scratch); err != nil {
 		return fmt.Errorf("cannot use data folder %s: %w", rt.dir.root, err)
 	}
@@ -100,7 +100,7 @@ func (rt *Runtime) tryContainer(dir string, limits bool) error {
 		status, err := client.Run(context.Background(), id, dir, &runc.CreateOpts{IO: stdio})
 		if err != nil {
 			// What it left, if anything; the error above is the one to tell.
-			rt.runc.Delete(context.Background(), id, &runc.DeleteOpts{Force: true})
+			_ = rt.runc.Delete(context.Background(), id, &runc.DeleteOpts{Force: true})
 			var exit *runc.ExitError
 			if errors.As(err, &exit) {
 				return errors.New(complaint(client.Log, status))

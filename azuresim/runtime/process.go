@@ -90,12 +90,12 @@ func expand(s string, vars map[string]string) string {
 		}
 		b.WriteString(s[:i])
 		s = s[i:]
-		switch {
-		case s[1] == '$':
+		switch s[1] {
+		case '$':
 			b.WriteByte('$')
 			s = s[2:]
 			continue
-		case s[1] == '(':
+		case '(':
 			if end := strings.IndexByte(s, ')'); end > 0 {
 				if v, ok := vars[s[2:end]]; ok {
 					b.WriteString(v)

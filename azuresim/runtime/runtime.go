@@ -70,7 +70,6 @@ type Runtime struct {
 	mu       sync.Mutex
 	closed   bool
 	replicas map[string]*replica
-	cleanups sync.WaitGroup // replicas that ended and are being swept
 }
 
 var _ azuresim.Runtime = (*Runtime)(nil)
@@ -111,7 +110,7 @@ func New(opt Options) (_ *Runtime, err error) {
 	rt.ctx, rt.cancel = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
-			rt.release()
+			_ = rt.release() // err is what went wrong
 		}
 	}()
 	for _, dir := range []string{rt.dir.root, rt.dir.layers, rt.dir.replicas, rt.dir.runc} {

@@ -58,7 +58,7 @@ func openTap(name string) (*os.File, error) {
 		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
 	}
 	if err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return nil, fmt.Errorf("cannot make a tap: %w (it needs CAP_NET_ADMIN; in a container: --privileged)", err)
 	}
 	return os.NewFile(uintptr(fd), device), nil // non-blocking: Close ends a Read
@@ -159,7 +159,7 @@ func (p *port) Read(b []byte) (int, error) {
 }
 
 func (p *port) Write(b []byte) (int, error) {
-	p.tap.Write(b) // an error is a lost frame
+	_, _ = p.tap.Write(b) // an error is a lost frame
 	return len(b), nil
 }
 

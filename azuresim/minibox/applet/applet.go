@@ -63,9 +63,9 @@ func Main(argv []string) int {
 		// exit with status 2 where a C program stays. Notify rather than Ignore: ignored signals are inherited.
 		signal.Notify(make(chan os.Signal, 1), unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM)
 	}
-	c := &call{name: name, args: argv[1:], out: bufio.NewWriterSize(os.Stdout, 32<<10)}
+	c := &call{name: name, args: argv[1:], out: &output{bufio.NewWriterSize(os.Stdout, 32<<10)}}
 	run(c)
-	if err := c.out.Flush(); err != nil {
+	if err := c.out.w.Flush(); err != nil {
 		c.errorf("write error: %v", reason(err))
 	}
 	return c.status
@@ -75,13 +75,24 @@ func Main(argv []string) int {
 type call struct {
 	name   string
 	args   []string
-	out    *bufio.Writer
+	out    *output
 	status int
 }
 
+// output is stdout, buffered. Its first error stays and is told by Main at the end, so the methods tell none.
+type output struct{ w *bufio.Writer }
+
+// Write makes it an io.Writer, for fmt and io.
+func (o *output) Write(p []byte) (int, error) { return o.w.Write(p) }
+
+func (o *output) bytes(p ...byte) { _, _ = o.w.Write(p) }
+func (o *output) text(s string)   { _, _ = o.w.WriteString(s) }
+func (o *output) newline()        { o.bytes('\n') }
+func (o *output) flush()          { _ = o.w.Flush() }
+
 // errorf tells a problem on stderr and makes the status 1 unless it is set already.
 func (c *call) errorf(format string, a ...any) {
-	c.out.Flush() // what was printed before the problem comes before it
+	c.out.flush() // what was printed before the problem comes before it
 	fmt.Fprintf(os.Stderr, "%s: %s\n", c.name, fmt.Sprintf(format, a...))
 	if c.status == 0 {
 		c.status = 1

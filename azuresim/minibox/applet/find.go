@@ -1,6 +1,8 @@
 package applet
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -159,11 +161,12 @@ func find(c *call) {
 				for i, a := range command {
 					argv[i] = strings.ReplaceAll(a, "{}", p)
 				}
-				c.out.Flush()
-				cmd := exec.Command(argv[0], argv[1:]...)
+				c.out.flush()
+				cmd := exec.CommandContext(context.Background(), argv[0], argv[1:]...)
 				cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 				err := cmd.Run()
-				if _, ran := err.(*exec.ExitError); err != nil && !ran {
+				var exit *exec.ExitError
+				if err != nil && !errors.As(err, &exit) {
 					c.fail(argv[0], err)
 				}
 				return err == nil
@@ -175,7 +178,7 @@ func find(c *call) {
 	}
 	for _, root := range roots {
 		base := strings.Count(strings.TrimRight(filepath.Clean(root), "/"), "/")
-		filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		_ = filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
 			if err != nil {
 				c.fail(p, err)
 				return nil
@@ -214,7 +217,7 @@ func (c *call) walkFiles(paths []string) []string {
 	}
 	var files []string
 	for _, root := range paths {
-		filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		_ = filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
 			if err != nil {
 				c.fail(p, err)
 			} else if d.Type().IsRegular() || p == root && !d.IsDir() {

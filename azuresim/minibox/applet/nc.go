@@ -1,6 +1,7 @@
 package applet
 
 import (
+	"context"
 	"io"
 	"net"
 	"os"
@@ -27,7 +28,8 @@ func nc(c *call) {
 		if !c.need(2, 2) {
 			return
 		}
-		conn, err := net.DialTimeout("tcp", net.JoinHostPort(c.args[0], c.args[1]), wait)
+		dialer := net.Dialer{Timeout: wait}
+		conn, err := dialer.DialContext(context.Background(), "tcp", net.JoinHostPort(c.args[0], c.args[1]))
 		if err != nil {
 			c.errorf("%s port %s: %v", c.args[0], c.args[1], reason(err))
 			return
@@ -48,12 +50,13 @@ func nc(c *call) {
 	if !c.need(1, 1) {
 		return
 	}
-	l, err := net.Listen("tcp", ":"+c.args[0])
+	var config net.ListenConfig
+	l, err := config.Listen(context.Background(), "tcp", ":"+c.args[0])
 	if err != nil {
 		c.errorf("port %s: %v", c.args[0], reason(err))
 		return
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	for {
 		conn, err := l.Accept()
 		if err != nil {
@@ -74,7 +77,7 @@ func (c *call) shuttle(conn *net.TCPConn) {
 	go func() { // ends with stdin, with the connection, or with the process
 		defer close(sent)
 		if _, err := io.Copy(conn, os.Stdin); err == nil {
-			conn.CloseWrite()
+			_ = conn.CloseWrite() // fails when the peer has closed both
 		}
 	}()
 	if _, err := io.Copy(os.Stdout, conn); err != nil {

@@ -110,7 +110,7 @@ options:
 	}
 	for _, kv := range environ {
 		if path, ok := strings.CutPrefix(kv, "PATH="); ok {
-			os.Setenv("PATH", path) // the command is looked up where it will look itself
+			_ = os.Setenv("PATH", path) // the command is looked up where it will look itself
 		}
 	}
 	path, err := exec.LookPath(args[0])
@@ -527,11 +527,11 @@ func stty(c *call) {
 			on   bool
 		}{{"isig", t.Lflag&unix.ISIG != 0}, {"icanon", t.Lflag&unix.ICANON != 0}, {"echo", t.Lflag&unix.ECHO != 0}, {"onlcr", t.Oflag&unix.ONLCR != 0}} {
 			if !s.on {
-				c.out.WriteByte('-')
+				c.out.bytes('-')
 			}
 			fmt.Fprintf(c.out, "%s ", s.name)
 		}
-		c.out.WriteByte('\n')
+		c.out.newline()
 		return
 	}
 	for _, word := range c.args {

@@ -96,7 +96,7 @@ options:
 		return
 	}
 	// An assignment: variables cannot be set from outside without being exported.
-	r.Run(context.Background(), &syntax.CallExpr{Assigns: []*syntax.Assign{{
+	_ = r.Run(context.Background(), &syntax.CallExpr{Assigns: []*syntax.Assign{{
 		Name: &syntax.Lit{Value: zero}, Value: &syntax.Word{Parts: []syntax.WordPart{&syntax.SglQuoted{Value: name}}},
 	}}})
 	switch {
@@ -266,12 +266,12 @@ func runCommand(interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 		path, err := interp.LookPathDir(hc.Dir, hc.Env, args[0])
 		if err != nil {
 			fmt.Fprintf(hc.Stderr, "sh: %s: not found\n", args[0])
-			return interp.NewExitStatus(127)
+			return interp.ExitStatus(127)
 		}
 		cmd := exec.Cmd{Path: path, Args: args, Dir: hc.Dir, Env: environment(hc), Stdin: hc.Stdin, Stdout: hc.Stdout, Stderr: hc.Stderr}
 		if err := cmd.Start(); err != nil {
 			fmt.Fprintf(hc.Stderr, "sh: %s: %v\n", args[0], reason(err))
-			return interp.NewExitStatus(126)
+			return interp.ExitStatus(126)
 		}
 		err = cmd.Wait()
 		var exit *exec.ExitError
@@ -282,9 +282,9 @@ func runCommand(interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 			return err
 		}
 		if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-			return interp.NewExitStatus(uint8(128 + ws.Signal()))
+			return interp.ExitStatus(uint8(128 + ws.Signal()))
 		}
-		return interp.NewExitStatus(uint8(exit.ExitCode()))
+		return interp.ExitStatus(uint8(exit.ExitCode()))
 	}
 }
 

@@ -113,7 +113,7 @@ func (c *call) tarCreate(file *os.File, zip, verbose, toStdout bool, excluded fu
 	}
 	self, _ := file.Stat()
 	for _, root := range c.args {
-		filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		_ = filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
 			if err != nil {
 				c.fail(p, err)
 				return nil
@@ -193,7 +193,7 @@ func (c *call) tarRead(r io.Reader, extract, verbose bool, wanted func(string) b
 		c.fail(".", err)
 		return
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	type late struct {
 		name string
 		h    *tar.Header
@@ -202,7 +202,7 @@ func (c *call) tarRead(r io.Reader, extract, verbose bool, wanted func(string) b
 	tr := tar.NewReader(r)
 	for {
 		h, err := tr.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -221,7 +221,7 @@ func (c *call) tarRead(r io.Reader, extract, verbose bool, wanted func(string) b
 			if verbose && h.Linkname != "" {
 				fmt.Fprintf(c.out, " -> %s", h.Linkname)
 			}
-			c.out.WriteByte('\n')
+			c.out.newline()
 			continue
 		}
 		if name == "" {
@@ -279,11 +279,11 @@ func tarExtract(root *os.Root, r io.Reader, h *tar.Header, name string) error {
 // tarOwner sets owner, mode and time as far as this user may.
 func tarOwner(root *os.Root, name string, h *tar.Header) {
 	if os.Geteuid() == 0 {
-		root.Lchown(name, h.Uid, h.Gid)
+		_ = root.Lchown(name, h.Uid, h.Gid)
 	}
 	if h.Typeflag == tar.TypeSymlink {
 		return
 	}
-	root.Chmod(name, h.FileInfo().Mode()&(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky))
-	root.Chtimes(name, h.ModTime, h.ModTime)
+	_ = root.Chmod(name, h.FileInfo().Mode()&(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky))
+	_ = root.Chtimes(name, h.ModTime, h.ModTime)
 }
