@@ -29,6 +29,7 @@ type agent struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup // the feeds
 	acks   chan struct{}  // there is something to acknowledge
+	hold   atomic.Int32   // who needs that nothing more is acknowledged for a moment
 	seen   atomic.Uint64  // events up to this number are dealt with
 	open   atomic.Int64   // sessions that are not closed
 }
@@ -200,6 +201,10 @@ func (a *agent) acknowledgeAll() {
 		case <-a.ctx.Done():
 			return
 		}
+		if a.hold.Load() > 0 {
+			a.acknowledge() // again, after ackDelay
+			continue
+		}
 		a.ack() //nolint:errcheck // told by the feeds if the link is broken, and repeated with the next record
 	}
 }
@@ -278,8 +283,15 @@ func (a *agent) track(c *wire.Conn) *tracked {
 	return &tracked{Conn: c, agent: a}
 }
 
+// leave counts one reader less; the last one may be what a run's end waits for.
+func (a *agent) leave() {
+	if a.open.Add(-1) == 0 {
+		a.run.nudge()
+	}
+}
+
 // Close ends the session.
 func (t *tracked) Close() error {
-	t.once.Do(func() { t.agent.open.Add(-1) })
+	t.once.Do(t.agent.leave)
 	return t.Conn.Close()
 }

@@ -83,8 +83,9 @@ func (w attachment) open(ctx context.Context, a *agent) (sockerless.Session, err
 		}
 		return a.track(conn), nil
 	}
-	// What is stored here comes from here, what is not from the agent. Between the look and the question more may have
-	// been stored and dropped there: then it is asked again.
+	// What is stored here comes from here, what is not from the agent: it must not drop it before it has been asked.
+	a.hold.Add(1)
+	time.AfterFunc(replayTime, func() { a.hold.Add(-1) })
 	base := a.run.logBase()
 	for {
 		last := a.run.logs.Last()
@@ -100,6 +101,9 @@ func (w attachment) open(ctx context.Context, a *agent) (sockerless.Session, err
 		return &replayed{tracked: a.track(conn), head: w.head(a.run.logs, last)}, nil
 	}
 }
+
+// replayTime is what an agent is given to read its records again before it may drop them.
+const replayTime = 2 * time.Second
 
 func attachError(err error) error {
 	if protocol.HasCode(err, protocol.CodeNotRunning) {

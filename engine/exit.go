@@ -14,7 +14,7 @@ import (
 const (
 	codeKilled  = 137              // 128 and SIGKILL: what an execution that the platform ended is told with
 	leaveTime   = 15 * time.Second // for an agent that is to go
-	drainTime   = 10 * time.Minute // for clients that still read what a process wrote, after it has ended
+	drainTime   = 2 * time.Minute  // for clients that still read what a process wrote, after it has ended
 	stopBackoff = time.Second
 )
 
@@ -128,21 +128,23 @@ func (c *container) abandon(code int, reason string, cause error) error {
 	return nil
 }
 
-// stay waits until the agent has gone, or the process is to run again.
+// stay waits until the process is to run again, or the agent's time is over. That is when the linger has passed and
+// nobody reads any more what the process wrote: the agent has it until then.
 func (r *run) stay() {
-	r.c.mu.Lock()
-	linger := r.e.opt.Linger
-	if r.c.rec.HostConfig.AutoRemove {
-		linger = 0
+	until := time.Now().Add(r.linger())
+	if r.recovered {
+		r.c.mu.Lock()
+		until = r.c.rec.State.FinishedAt.Add(r.linger())
+		r.c.mu.Unlock()
 	}
-	until := r.c.rec.State.FinishedAt.Add(linger)
-	r.c.mu.Unlock()
-	if now := time.Now(); until.Before(now) || linger == 0 {
-		until = now // clocks differ, and an acknowledgement may have been late
-	}
-	timer := time.NewTimer(time.Until(until) + leaveTime)
+	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
 	for r.stage() == stageExited && r.e.ctx.Err() == nil {
+		late := time.Since(until)
+		if a := r.agent; late >= 0 && (a == nil || a.open.Load() == 0 || late > drainTime) {
+			r.to(stageExited, stageEnding, nil)
+			return
+		}
 		switch what, n := r.next(timer.C); what {
 		case exited:
 			close(n.exit.stored) // told before, and stored
@@ -153,14 +155,17 @@ func (r *run) stay() {
 				r.to(stageExited, stageOver, nil)
 			}
 		case timedOut:
-			// Clients may still read what the process wrote; the agent has it until they are done.
-			if a := r.agent; a != nil && a.open.Load() > 0 && time.Since(until) < drainTime {
-				timer.Reset(leaveTime)
-				continue
-			}
-			r.to(stageExited, stageEnding, nil)
+			timer.Reset(leaveTime)
 		}
 	}
+}
+
+// linger is how long the agent stays after an exit.
+func (r *run) linger() time.Duration {
+	if r.c.view.Load().HostConfig.AutoRemove {
+		return 0
+	}
+	return r.e.opt.Linger
 }
 
 // end makes sure that nothing of the execution is left.
@@ -173,10 +178,7 @@ func (r *run) end() {
 			return
 		}
 	}
-	r.c.mu.Lock()
-	removed := r.c.rec.Removed
-	r.c.mu.Unlock()
-	if removed { // the deletion of the job ends it
+	if r.removed() { // the deletion of the job ends it
 		r.to(stageEnding, stageOver, nil)
 		return
 	}
@@ -194,6 +196,12 @@ func (r *run) end() {
 		case <-r.e.ctx.Done():
 		}
 	}
+}
+
+func (r *run) removed() bool {
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	return r.c.rec.Removed
 }
 
 // left waits for a released agent's goodbye.

@@ -104,7 +104,7 @@ type download struct {
 func (d *download) Close() error {
 	if !d.closed {
 		d.closed = true
-		d.agent.open.Add(-1)
+		d.agent.leave()
 	}
 	return d.ReadCloser.Close()
 }

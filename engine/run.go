@@ -123,6 +123,12 @@ func (r *run) to(from, next stage, also func(*record)) {
 	if r.c.rec.Run.Stage != from {
 		return
 	}
+	if r.c.rec.Removed { // the tombstone says enough: the deletion of the job ends everything
+		run := *r.c.rec.Run
+		run.Stage = next
+		r.c.rec.Run = &run
+		return
+	}
 	r.must(r.c.change(func(rec *record) {
 		rec.Run.Stage = next
 		if also != nil {

@@ -339,10 +339,9 @@ func (r *run) request() protocol.StartRequest {
 			Groups: host.GroupAdd,
 		},
 		OpenStdin: config.OpenStdin, StdinOnce: config.StdinOnce,
+		// The engine tells it to go when the linger is over; by itself it stays for who still reads.
+		Linger: r.linger() + drainTime,
 		Orphan: orphanTime,
-	}
-	if !host.AutoRemove {
-		req.Linger = r.e.opt.Linger
 	}
 	if req.Process.Dir == "" {
 		req.Process.Dir = "/"

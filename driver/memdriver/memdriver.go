@@ -162,6 +162,7 @@ func (d *Driver) execute(j *job, spec driver.Spec) (*execution, error) {
 		"PATH=" + os.Getenv("PATH"),
 		"SOCKERLESS_RUN_ID=" + spec.ID,
 		"SOCKERLESS_RUN_SECRET=" + base64.RawURLEncoding.EncodeToString(spec.Secret),
+		"SOCKERLESS_DIR=" + x.dir,
 		"CONTAINER_APP_JOB_EXECUTION_NAME=" + name,
 	}
 	if d.opt.CallbackURL != "" {
