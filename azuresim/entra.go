@@ -6,7 +6,6 @@ import (
 	"crypto/rsa"
 	"crypto/subtle"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"math/big"
 	"net/http"
@@ -300,9 +299,9 @@ func (s *Simulator) serveManagedIdentity(w http.ResponseWriter, r *http.Request)
 		fail(http.StatusBadRequest, "The resource '"+resource+"' was not found in the tenant.")
 		return
 	}
-	p, err := grant.pick(q.Get("client_id"), q.Get("mi_res_id"), q.Get("principal_id"))
-	if err != nil {
-		fail(http.StatusBadRequest, err.Error())
+	p, problem := grant.pick(q.Get("client_id"), q.Get("mi_res_id"), q.Get("principal_id"))
+	if p == nil {
+		fail(http.StatusBadRequest, problem)
 		return
 	}
 	token, err := s.entra.token(p, resource)
@@ -315,20 +314,18 @@ func (s *Simulator) serveManagedIdentity(w http.ResponseWriter, r *http.Request)
 		"client_id": p.ClientID, "expires_on": strconv.FormatInt(s.entra.now().Add(tokenLife).Unix(), 10)})
 }
 
-func (g msiGrant) pick(clientID, resourceID, objectID string) (*Principal, error) {
+// pick finds the identity that a request names, or says, in Azure's words, why there is none.
+func (g msiGrant) pick(clientID, resourceID, objectID string) (p *Principal, problem string) {
 	if clientID == "" && resourceID == "" && objectID == "" {
-		if g.fallback == nil {
-			return nil, errors.New("Unable to load the proper Managed Identity.") //nolint:staticcheck // Azure's sentence
-		}
-		return g.fallback, nil
+		return g.fallback, "Unable to load the proper Managed Identity."
 	}
 	for _, p := range g.identities {
 		if strings.EqualFold(p.ClientID, clientID) || strings.EqualFold(p.ObjectID, objectID) ||
 			resourceID != "" && strings.EqualFold(p.ResourceID, resourceID) {
-			return p, nil
+			return p, ""
 		}
 	}
-	return nil, errors.New("No User Assigned or Delegated Managed Identity found for specified ClientId/ResourceId/PrincipalId.") //nolint:staticcheck // Azure's sentence
+	return nil, "No User Assigned or Delegated Managed Identity found for specified ClientId/ResourceId/PrincipalId."
 }
 
 func writeEntraError(w http.ResponseWriter, status int, code string, number int, message string) {

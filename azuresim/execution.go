@@ -121,7 +121,8 @@ func (j *job) start(template *jobTemplate) *execution {
 	j.trimHistory()
 	s.saveJob(j)
 	s.running.Add(1)
-	run := &run{sim: s, execution: e, body: j.body, env: s.environments[strings.ToLower(j.body.Properties.EnvironmentID)]}
+	env := s.environments[strings.ToLower(j.body.Properties.EnvironmentID)]
+	run := &run{sim: s, execution: e, body: j.body, env: env, workspace: env.CustomerID}
 	go run.do() // ends with the execution, which endWith brings about, at the latest in Close
 	return e
 }
@@ -186,6 +187,7 @@ type run struct {
 	execution  *execution
 	body       jobBody // the job as it was at the start
 	env        *environment
+	workspace  string         // customer id of the one that the environment logs to; empty: none
 	stragglers sync.WaitGroup // replicas that were taken away and are still ending
 }
 
@@ -273,7 +275,7 @@ func (r *run) replica() (outcome, bool) {
 	if err != nil {
 		return outcome{status: statusFailed, reason: "ContainerCreateFailure", message: err.Error()}, false
 	}
-	replica, err := s.runtime.Start(context.Background(), spec) //nolint:contextcheck // a replica outlives the request that asked for it
+	replica, err := s.runtime.Start(context.Background(), spec) // a replica outlives the request that asked for it
 	if err != nil {
 		s.log.Error("replica did not start", "replica", name, "error", err)
 		return outcome{status: statusFailed, reason: "ContainerCreateFailure", message: err.Error()}, false
@@ -369,7 +371,7 @@ func (r *run) finished(record *replicaRecord, result ReplicaResult) outcome {
 
 // event writes a row of the system log.
 func (r *run) event(ev Event, replica string) {
-	r.sim.logs.system(systemRow{env: r.env, job: r.execution.job.name, execution: r.execution.name, replica: replica, event: ev})
+	r.sim.logs.system(systemRow{workspace: r.workspace, environment: domainPrefix(r.env.Name), job: r.execution.job.name, execution: r.execution.name, replica: replica, event: ev})
 }
 
 // spec is the order to the runtime; release takes back what the replica was given.
@@ -379,7 +381,7 @@ func (r *run) spec(name string) (spec ReplicaSpec, release func(), err error) {
 		Pull:     r.keychain(),
 		Insecure: func(registry string) bool { return isLoopbackName(hostOf(registry)) },
 		Output: func(container, stream string, line []byte) {
-			s.logs.console(consoleRow{env: r.env, job: e.job.name, replica: name, container: container,
+			s.logs.console(consoleRow{workspace: r.workspace, environment: domainPrefix(r.env.Name), job: e.job.name, replica: name, container: container,
 				image: e.template.image(container), stream: stream, line: string(line), time: time.Now()})
 		},
 		Events: func(ev Event) { r.event(ev, name) },

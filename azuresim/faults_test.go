@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -305,6 +306,65 @@ func TestListensOnLoopbackOnly(t *testing.T) {
 		if srv, err := sim.Serve(l); err == nil {
 			srv.Close()
 			t.Errorf("%+v is listened on", l)
+		}
+	}
+}
+
+// TestManyClientsAndASuddenEnd lets clients work side by side and closes the simulator under them.
+func TestManyClientsAndASuddenEnd(t *testing.T) {
+	s := newStage(t, WithDelays(Delays{Operation: Range{0, 3 * time.Millisecond}, Provision: Range{0, 3 * time.Millisecond}, Status: Range{0, 3 * time.Millisecond}}))
+	body := s.sampleJSON(nil)
+	token, err := s.sim.Token(s.sim.Operator(), audienceARM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func(method, path, body string) int {
+		req, err := http.NewRequest(method, s.srv.URL+path, strings.NewReader(body))
+		if err != nil {
+			return 0
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		if body != "" {
+			req.Header.Set("Content-Type", "application/json")
+		}
+		resp, err := s.client.Do(req)
+		if err != nil {
+			return 0
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	for i := range 8 {
+		clients.Go(func() { // ends when stop is closed
+			job := fmt.Sprint("web", i)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				for _, status := range []int{send("PUT", s.jobPath(job), body), send("POST", s.jobPath(job+"/start"), ""), send("GET", s.jobPath(job+"/executions"), ""),
+					send("POST", s.jobPath(job+"/stop"), ""), send("DELETE", s.jobPath(job), "")} {
+					if status == http.StatusInternalServerError {
+						t.Error("an internal error")
+					}
+				}
+			}
+		})
+	}
+	eventually(t, "replicas run", func() bool { return len(s.runtime.all()) > 50 })
+	if err := s.sim.Close(); err != nil {
+		t.Error(err)
+	}
+	close(stop)
+	clients.Wait()
+	for _, r := range s.runtime.all() {
+		select {
+		case <-r.Done():
+		default:
+			t.Errorf("replica %s outlives the simulator", r.spec.Name)
 		}
 	}
 }

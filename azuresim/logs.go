@@ -67,26 +67,26 @@ func newLogStore(s *Simulator) *logStore { return &logStore{sim: s, tables: map[
 
 // consoleRow is one line of a container.
 type consoleRow struct {
-	env                                          *environment
+	workspace, environment                       string // customer id, and the environment's name as rows have it
 	job, replica, container, image, stream, line string
 	time                                         time.Time
 }
 
 // systemRow is one event of a replica, or of the job when replica is empty.
 type systemRow struct {
-	env                     *environment
+	workspace, environment  string
 	job, execution, replica string
 	event                   Event
 }
 
 // console takes a line; it becomes a row after the ingestion delay. An environment without a workspace drops it.
 func (l *logStore) console(r consoleRow) {
-	if !strings.EqualFold(r.env.CustomerID, l.sim.world.WorkspaceCustomerID) {
+	if !strings.EqualFold(r.workspace, l.sim.world.WorkspaceCustomerID) {
 		return
 	}
 	l.ingest(consoleTable, map[string]any{
 		"Category": "ContainerAppConsoleLogs", "ContainerGroupName_s": r.replica, "ContainerJobName_s": r.job,
-		"ContainerImage_s": r.image, "ContainerName_s": r.container, "EnvironmentName_s": domainPrefix(r.env.Name),
+		"ContainerImage_s": r.image, "ContainerName_s": r.container, "EnvironmentName_s": r.environment,
 		"Log_s": r.line[:min(len(r.line), fieldLimit)], "Stream_s": r.stream, "time_t": ticks(r.time),
 		// The batch's time, equal for several lines, as it is live.
 		"_timestamp_d": float64(r.time.Truncate(500*time.Millisecond).UnixMilli()) / 1000,
@@ -95,11 +95,11 @@ func (l *logStore) console(r consoleRow) {
 
 // system takes an event of the system log.
 func (l *logStore) system(r systemRow) {
-	if !strings.EqualFold(r.env.CustomerID, l.sim.world.WorkspaceCustomerID) {
+	if !strings.EqualFold(r.workspace, l.sim.world.WorkspaceCustomerID) {
 		return
 	}
 	row := map[string]any{
-		"Category": "ContainerAppSystemLogs", "JobName_s": r.job, "ExecutionName_s": r.execution, "EnvironmentName_s": domainPrefix(r.env.Name),
+		"Category": "ContainerAppSystemLogs", "JobName_s": r.job, "ExecutionName_s": r.execution, "EnvironmentName_s": r.environment,
 		"EventSource_s": "ContainerAppController", "Reason_s": r.event.Reason, "Log_s": r.event.Message, "Type_s": r.event.Type,
 		"time_s": r.event.Time.UTC().Format(time.RFC3339Nano),
 	}

@@ -37,12 +37,12 @@ type Simulator struct {
 	zone     *zone
 	lock     *dirLock
 
-	operator     *Principal
-	operatorMSI  string
-	addr         addresses
-	anonymous    bool
-	accounts     map[string]string
-	freshDataDir bool
+	operator    *Principal
+	operatorMSI string
+	addr        addresses
+	anonymous   bool
+	accounts    map[string]string
+	temporary   bool
 
 	mu           sync.Mutex
 	closed       bool
@@ -58,7 +58,7 @@ type Simulator struct {
 type Option func(*Simulator)
 
 // WithRuntime says what runs the replicas. Without one, POST start answers an error that says so.
-// The simulator closes it.
+// The simulator closes it, unless New fails.
 func WithRuntime(r Runtime) Option { return func(s *Simulator) { s.runtime = r } }
 
 // WithDataDir keeps registry content, jobs, keys and shares in dir, over restarts too. Without it they live in a
@@ -260,7 +260,7 @@ func (s *Simulator) openDir() error {
 		if err != nil {
 			return fmt.Errorf("cannot make the simulator's folder: %w", err)
 		}
-		s.dir, s.freshDataDir = dir, true
+		s.dir, s.temporary = dir, true
 		return nil
 	}
 	dir, err := filepath.Abs(s.dir)
@@ -277,7 +277,7 @@ func (s *Simulator) openDir() error {
 }
 
 func (s *Simulator) closeDir() error {
-	if s.freshDataDir {
+	if s.temporary {
 		return os.RemoveAll(s.dir)
 	}
 	return s.lock.release()

@@ -36,7 +36,7 @@ func (s *Simulator) jobFile(j *job) string { return filepath.Join(s.dir, "jobs",
 
 // saveJob writes the job down; s.mu is held. What cannot be written is logged: the simulator goes on from memory.
 func (s *Simulator) saveJob(j *job) {
-	if s.freshDataDir { // nobody will read it
+	if s.temporary { // nobody will read it
 		return
 	}
 	if s.jobs[strings.ToLower(j.id)] != j { // deleted while an execution ended
