@@ -24,7 +24,6 @@ import (
 	"github.com/sockerless/sockerless/backends/aca"
 	"github.com/sockerless/sockerless/driver"
 	"github.com/sockerless/sockerless/engine"
-	"github.com/sockerless/sockerless/engine/fields"
 	"github.com/sockerless/sockerless/engine/images"
 	"github.com/sockerless/sockerless/engine/store"
 	"github.com/sockerless/sockerless/link"
@@ -105,7 +104,7 @@ func Open(ctx context.Context, c Config, o Options) (_ *Server, err error) {
 		s.hub = link.NewHub(link.Backend, key.Secret, link.Options{Hello: link.Hello{Version: o.Version}, Logger: o.Logger})
 	}
 	s.engine, err = engine.Open(ctx, engine.Options{
-		Dir: c.DataDir, Driver: s.driver, Store: s.store, Images: own, Key: key, Links: s.hub, CheckFields: fields.Check,
+		Dir: c.DataDir, Driver: s.driver, Store: s.store, Images: own, Key: key, Links: s.hub,
 		Linger: c.Linger, StartWait: c.StartWait, MaxRuntime: c.Azure.MaxRuntime, Version: o.Version, Logger: o.Logger,
 	})
 	if err != nil {
