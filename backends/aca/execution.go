@@ -108,7 +108,7 @@ func (d *Driver) find(ctx context.Context, run driver.Run, asked time.Time, caus
 		}
 	}
 	if cause == nil {
-		cause = errors.New("Azure accepted the start and named no execution")
+		cause = errors.New("the start was accepted, and no execution was named")
 	}
 	return "", fmt.Errorf("no execution has appeared after an unclear answer: %w", cause)
 }
@@ -241,6 +241,7 @@ func (d *Driver) get(ctx context.Context, path, version string, into any) error 
 	if err != nil {
 		return err
 	}
+	defer resp.Body.Close()
 	if !runtime.HasStatusCode(resp, http.StatusOK) {
 		return runtime.NewResponseError(resp)
 	}
@@ -249,7 +250,7 @@ func (d *Driver) get(ctx context.Context, path, version string, into any) error 
 		return err
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return fmt.Errorf("Azure's answer is not what it should be: %w", err)
+		return fmt.Errorf("cannot read the answer: %w", err)
 	}
 	return nil
 }

@@ -199,7 +199,7 @@ type row map[string]string
 func (r row) time(column string) (time.Time, error) {
 	at, err := time.Parse(time.RFC3339Nano, r[column])
 	if err != nil {
-		return at, fmt.Errorf("Log Analytics told the time %q: %w", r[column], err)
+		return at, fmt.Errorf("cannot read the time %q of a line: %w", r[column], err)
 	}
 	return at, nil
 }
@@ -249,12 +249,13 @@ func (l *logs) ask(ctx context.Context, query string, from time.Time) ([]row, er
 	if err != nil {
 		return nil, err
 	}
+	defer resp.Body.Close()
 	if !runtime.HasStatusCode(resp, http.StatusOK) {
 		return nil, runtime.NewResponseError(resp)
 	}
 	var results azlogs.QueryResults
 	if err := runtime.UnmarshalAsJSON(resp, &results); err != nil {
-		return nil, fmt.Errorf("Log Analytics' answer is not what it should be: %w", err)
+		return nil, fmt.Errorf("cannot read Log Analytics' answer: %w", err)
 	}
 	var rows []row
 	if len(results.Tables) > 0 {

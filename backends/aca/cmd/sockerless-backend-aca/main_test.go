@@ -153,7 +153,7 @@ func TestBackend(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	told, err := remote.NewBackend(client).System.Info(t.Context())
+	told, err := client.System.Info(t.Context())
 	if err != nil || told.Containers != 0 {
 		t.Errorf("info is %+v, error %v", told, err)
 	}
@@ -192,6 +192,6 @@ func TestBackend(t *testing.T) {
 func firstError(c *remote.Client) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
-	_, err := remote.NewBackend(c).System.Info(ctx)
+	_, err := c.System.Info(ctx)
 	return err
 }
