@@ -168,10 +168,10 @@ func TestUnkindSimulatorThroughSDK(t *testing.T) {
 	}
 	var throttled, dropped int
 	for _, r := range s.sim.Requests(0) {
-		switch {
-		case r.Status == http.StatusTooManyRequests:
+		switch r.Status {
+		case http.StatusTooManyRequests:
 			throttled++
-		case r.Status == 0:
+		case 0:
 			dropped++
 		}
 	}

@@ -198,7 +198,7 @@ func (p *storageProperties) check() error {
 	if p == nil || (p.AzureFile == nil) == (p.NfsAzureFile == nil) {
 		return armErrorf(http.StatusBadRequest, "ManagedEnvironmentStorageInvalid", "Exactly one of azureFile and nfsAzureFile must be given.")
 	}
-	mode := ""
+	var mode string
 	if f := p.AzureFile; f != nil {
 		mode = f.AccessMode
 		switch {

@@ -65,11 +65,13 @@ func (s *Simulator) Serve(l Listen) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	plain, err := net.Listen("tcp", l.HTTP)
+	// Listening on loopback does not wait, so there is nothing to cancel.
+	var config net.ListenConfig
+	plain, err := config.Listen(context.Background(), "tcp", l.HTTP)
 	if err != nil {
 		return nil, fmt.Errorf("cannot serve http: %w", err)
 	}
-	secure, err := net.Listen("tcp", l.HTTPS)
+	secure, err := config.Listen(context.Background(), "tcp", l.HTTPS)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot serve https: %w", err), plain.Close())
 	}

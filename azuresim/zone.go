@@ -65,7 +65,7 @@ func (z *zone) bind(execution, domain string, dial func(context.Context) (net.Co
 	var err error
 	for range 100 { // another simulator on this machine may have an address
 		e.addr = z.address()
-		l, err = net.Listen("tcp", net.JoinHostPort(e.addr.String(), strconv.Itoa(agentPort)))
+		l, err = new(net.ListenConfig).Listen(e.ctx, "tcp", net.JoinHostPort(e.addr.String(), strconv.Itoa(agentPort)))
 		if !errors.Is(err, syscall.EADDRINUSE) {
 			break
 		}
@@ -223,16 +223,18 @@ func listenBoth(addr string) (net.PacketConn, net.Listener, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	var config net.ListenConfig
 	for try := 0; ; try++ {
-		packet, err := net.ListenPacket("udp", addr)
+		// Listening on loopback does not wait, so there is nothing to cancel.
+		packet, err := config.ListenPacket(context.Background(), "udp", addr)
 		if err != nil {
 			return nil, nil, err
 		}
-		stream, err := net.Listen("tcp", packet.LocalAddr().String())
+		stream, err := config.Listen(context.Background(), "tcp", packet.LocalAddr().String())
 		if err == nil {
 			return packet, stream, nil
 		}
-		packet.Close()
+		err = errors.Join(err, packet.Close())
 		if port != "0" || try == 50 {
 			return nil, nil, err
 		}

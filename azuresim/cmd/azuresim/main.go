@@ -100,11 +100,11 @@ func serve(ctx context.Context, set settings, stdout, stderr io.Writer) (err err
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	if set.data == "" {
-		dir, err := os.MkdirTemp("", "azuresim-")
-		if err != nil {
-			return fmt.Errorf("cannot make a data folder: %w", err)
+		dir, mkErr := os.MkdirTemp("", "azuresim-")
+		if mkErr != nil {
+			return fmt.Errorf("cannot make a data folder: %w", mkErr)
 		}
-		defer os.RemoveAll(dir)
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 		set.data = dir
 	}
 	if set.seed == 0 {
