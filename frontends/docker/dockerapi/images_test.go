@@ -1,0 +1,108 @@
+package dockerapi_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/types/registry"
+	"github.com/moby/moby/client"
+)
+
+func TestPull(t *testing.T) {
+	d := start(t)
+	auth := base64.URLEncoding.EncodeToString([]byte(`{"username":"u","password":"p?>"}`))
+	resp, err := d.client().ImagePull(t.Context(), "alpine:3", client.ImagePullOptions{RegistryAuth: auth})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resp.Wait(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(&registry.AuthConfig{Username: "u", Password: "p?>"}, d.auth); diff != "" {
+		t.Error(diff)
+	}
+	digest := "sha256:" + strings.Repeat("0", 64)
+	a := d.do("POST", "/images/create?fromImage=alpine&tag="+digest, nil)
+	if a.status != 200 || !strings.Contains(a.body, `"status":"Pulling from library/alpine@`+digest) || !strings.Contains(a.body, "}\r\n{") {
+		t.Errorf("by digest: %d %s", a.status, a.body)
+	}
+	d.want("POST", "/images/create?fromImage=missing&tag=latest", nil, 404, "manifest for missing:latest not found")
+	d.want("POST", "/images/create?fromImage=broken&tag=latest", nil, 200, `{"errorDetail":{"message":"the registry went away"},"error":"the registry went away"}`)
+	d.want("POST", "/images/create?fromImage=Broken&tag=latest", nil, 400, "invalid reference format: repository name (library/Broken) must be lowercase")
+	d.want("POST", "/images/create?fromImage=alpine", nil, 501, "cannot pull all tags of alpine: name one")
+	if a := d.do("POST", "/images/create?fromImage=alpine&tag=3", nil, "X-Registry-Auth", "%%%"); a.status != 400 {
+		t.Errorf("with wrong credentials: %d %s", a.status, a.body)
+	}
+}
+
+// TestLoad: progress is told while the archive is still on its way.
+func TestLoad(t *testing.T) {
+	d := start(t)
+	r, w := io.Pipe()
+	archive := strings.Repeat("0123456789", 1<<20)
+	loaded := make(chan answer, 1)
+	resp, err := func() (client.ImageLoadResult, error) {
+		go func() { io.WriteString(w, archive); w.Close() }() // ends when it is read
+		return d.client().ImageLoad(t.Context(), r)
+	}()
+	close(loaded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Close()
+	b, err := io.ReadAll(resp)
+	if err != nil || !strings.Contains(string(b), "Loaded image: busybox:latest") {
+		t.Errorf("%s, %v", b, err)
+	}
+	if string(d.archive) != archive {
+		t.Errorf("%d bytes arrived, want %d", len(d.archive), len(archive))
+	}
+	a := d.do("POST", "/images/load?quiet=1", "tar")
+	if a.status != 200 || strings.Contains(a.body, "progressDetail") || !strings.Contains(a.body, "Loaded image") {
+		t.Errorf("quiet: %d %s", a.status, a.body)
+	}
+	a = d.do("POST", "/images/create?fromSrc=-&repo=mine&tag=1&message=hello&changes=CMD%20x&changes=ENV%20a=b", string(compress(t, "gzip", []byte("a root file system"))))
+	if a.status != 200 || !strings.Contains(a.body, `mine:1 [\"CMD x\" \"ENV a=b\"] \"hello\"`) || string(d.archive) != "a root file system" {
+		t.Errorf("import: %d %s %s", a.status, a.body, d.archive)
+	}
+	d.want("POST", "/images/create?fromSrc=http://example.com/x.tar", nil, 501, "cannot import from")
+	d.want("POST", "/images/create?fromSrc=-&repo=Bad", "x", 400, "must be lowercase")
+	d.want("POST", "/images/load?platform=linux%2Fs390x", "x", 501, "cannot use --platform")
+}
+
+func TestImages(t *testing.T) {
+	d := start(t)
+	var list []map[string]any
+	d.json("GET", "/images/json", nil, 200, &list)
+	if len(list) != 1 || list[0]["VirtualSize"] != nil || list[0]["Size"] != 1234.0 {
+		t.Errorf("%v", list)
+	}
+	d.json("GET", "/v1.43/images/json", nil, 200, &list)
+	if list[0]["VirtualSize"] != 1234.0 {
+		t.Errorf("before 1.44: %v", list)
+	}
+	d.want("POST", "/images/busybox/tag?repo=example.com:5000/a/b&tag=2", nil, 201, "")
+	d.want("POST", "/images/busybox/tag?repo=BAD", nil, 400, "must be lowercase")
+	d.want("POST", "/images/nosuch/tag?repo=x", nil, 404, "No such image: nosuch")
+	got, err := d.client().ImageInspect(t.Context(), "example.com:5000/a/b:2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	picked := []any{got.Architecture, got.Os, got.Config.Env, got.Config.Labels, got.RootFS.Type, len(got.RootFS.Layers), got.Comment, got.Created}
+	want := []any{"amd64", "linux", []string{"PATH=/usr/bin:/bin"}, map[string]string{"of": "image"}, "layers", 1, "made", "2025-01-02T03:04:05Z"}
+	if diff := cmp.Diff(want, picked); diff != "" {
+		t.Error(diff)
+	}
+	d.want("GET", "/images/nosuch/json", nil, 404, "No such image: nosuch")
+	d.want("GET", "/images/busybox/json?manifests=1", nil, 501, "cannot use manifests")
+	var removed []map[string]string
+	d.json("DELETE", "/images/busybox?force=1&noprune=1", nil, 200, &removed)
+	if len(removed) != 2 || removed[0]["Untagged"] != "busybox" || removed[1]["Deleted"] == "" {
+		b, _ := json.Marshal(removed)
+		t.Errorf("%s", b)
+	}
+}

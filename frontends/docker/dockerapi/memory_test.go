@@ -1,0 +1,800 @@
+package dockerapi_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/api/types/registry"
+	"github.com/moby/moby/api/types/system"
+
+	"github.com/sockerless/sockerless"
+	"github.com/sockerless/sockerless/tape"
+)
+
+// memory is a small Backend whose containers are child processes of the test and whose files are in memory. It knows
+// enough of Docker's rules for the API's shapes; the rules themselves are the engine's to keep and to test.
+type memory struct {
+	t testing.TB
+
+	mu         sync.Mutex
+	changed    *sync.Cond // anything below
+	containers []*box
+	execs      map[string]*sockerless.Exec
+	images     []*sockerless.Image
+	auth       *registry.AuthConfig // of the latest pull
+	created    *sockerless.CreateRequest
+	stopped    *sockerless.StopOptions
+	limit      int
+	filters    sockerless.Filters
+	events     []events.Message
+	archive    []byte // of the latest import, load or write
+	sizes      []sockerless.TerminalSize
+	written    *sockerless.WriteOptions
+	children   sync.WaitGroup
+}
+
+type box struct {
+	sockerless.Container
+	log      []tape.Record
+	attached []*pipeEnd
+	stdin    io.WriteCloser
+	cmd      *exec.Cmd
+	files    map[string]string
+}
+
+func newMemory(t testing.TB) *memory {
+	m := &memory{t: t, execs: map[string]*sockerless.Exec{}}
+	m.changed = sync.NewCond(&m.mu)
+	m.addImage("busybox:latest", &container.Config{Env: []string{"PATH=/usr/bin:/bin"}, Labels: map[string]string{"of": "image"}})
+	t.Cleanup(func() {
+		m.mu.Lock()
+		for _, c := range m.containers {
+			if c.cmd != nil && c.State.Status == container.StateRunning {
+				c.cmd.Process.Kill()
+			}
+		}
+		m.mu.Unlock()
+		m.children.Wait()
+	})
+	return m
+}
+
+func (m *memory) backend() *sockerless.Backend {
+	return &sockerless.Backend{Containers: memContainers{m}, Execs: memExecs{m}, Images: memImages{m}, System: memSystem{m}}
+}
+
+func (m *memory) addImage(tag string, defaults *container.Config) *sockerless.Image {
+	img := &sockerless.Image{
+		ID:       "sha256:" + newID(),
+		Tags:     []string{tag},
+		Digests:  []string{strings.Split(tag, ":")[0] + "@sha256:" + newID()},
+		Config:   json.RawMessage(`{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/usr/bin:/bin"],"Labels":{"of":"image"}},"history":[{"comment":"made"}]}`),
+		Defaults: defaults,
+		Created:  time.Date(2025, 1, 2, 3, 4, 5, 0, time.UTC),
+		Size:     1234,
+		Layers:   []sockerless.Layer{{Digest: "sha256:" + newID(), DiffID: "sha256:" + newID(), Size: 1234}},
+		Platform: "linux/amd64",
+	}
+	m.images = append(m.images, img)
+	return img
+}
+
+func newID() string {
+	b := make([]byte, 32)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+// find: m.mu is held.
+func (m *memory) find(ref string) (*box, error) {
+	for _, c := range m.containers {
+		if c.Name == ref || strings.HasPrefix(c.ID, ref) {
+			return c, nil
+		}
+	}
+	return nil, sockerless.Errorf(sockerless.ENOTFOUND, "No such container: %s", ref)
+}
+
+type memContainers struct{ *memory }
+
+func (m memContainers) Create(_ context.Context, req sockerless.CreateRequest) (*sockerless.CreateResult, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.created = &req
+	if req.HostConfig.Privileged {
+		return nil, sockerless.Errorf(sockerless.EUNSUPPORTED, "cannot use --privileged: there are no privileges here")
+	}
+	req.HostConfig.CgroupnsMode, req.HostConfig.LogConfig.Type = "private", "json-file"
+	i := slices.IndexFunc(m.images, func(img *sockerless.Image) bool { return slices.Contains(img.Tags, req.Config.Image) })
+	if i < 0 {
+		return nil, sockerless.Errorf(sockerless.ENOTFOUND, "No such image: %s", req.Config.Image)
+	}
+	c := &box{Container: sockerless.Container{
+		ID: newID(), Name: req.Name, Created: time.Now(),
+		Config: req.Config, HostConfig: req.HostConfig, NetworkingConfig: req.NetworkingConfig, Raw: req.Raw,
+		Image: m.images[i].ID, State: sockerless.State{Status: container.StateCreated},
+	}, files: map[string]string{"/etc/hostname": "box\n"}}
+	if c.Name == "" {
+		c.Name = "made_up" + c.ID[:4]
+	}
+	if other, err := m.find(c.Name); err == nil {
+		return nil, sockerless.Errorf(sockerless.ECONFLICT, `Conflict. The container name "/%s" is already in use by container %q. You have to remove (or rename) that container to be able to reuse that name.`, c.Name, other.ID)
+	}
+	c.Config.Env = append(slices.Clone(m.images[i].Defaults.Env), c.Config.Env...)
+	m.containers = append([]*box{c}, m.containers...)
+	m.event(events.ContainerEventType, events.ActionCreate, c.ID, map[string]string{"image": c.Config.Image, "name": c.Name})
+	return &sockerless.CreateResult{ID: c.ID}, nil
+}
+
+// event: m.mu is held.
+func (m *memory) event(kind events.Type, action events.Action, id string, attributes map[string]string) {
+	now := time.Now()
+	m.events = append(m.events, events.Message{
+		Type: kind, Action: action, Actor: events.Actor{ID: id, Attributes: attributes}, Scope: "local", Time: now.Unix(), TimeNano: now.UnixNano(),
+	})
+	m.changed.Broadcast()
+}
+
+func (m memContainers) Find(_ context.Context, ref string) (*sockerless.Container, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, err := m.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	found := c.Container
+	return &found, nil
+}
+
+func (m memContainers) List(_ context.Context, opt sockerless.ListOptions) iter.Seq2[*sockerless.Container, error] {
+	return func(yield func(*sockerless.Container, error) bool) {
+		m.mu.Lock()
+		var found []*sockerless.Container
+		m.limit, m.filters = opt.Limit, opt.Filters
+		for _, c := range m.containers {
+			if opt.All || opt.Limit > 0 || c.State.Status == container.StateRunning {
+				copied := c.Container
+				found = append(found, &copied)
+			}
+		}
+		m.mu.Unlock()
+		for key := range opt.Filters {
+			if key != "label" && key != "name" {
+				yield(nil, sockerless.Errorf(sockerless.EINVALID, "invalid filter '%s'", key))
+				return
+			}
+		}
+		for _, c := range found {
+			if !yield(c, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (m memContainers) Start(_ context.Context, ref string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, err := m.find(ref)
+	if err != nil {
+		return err
+	}
+	if c.State.Status == container.StateRunning {
+		return sockerless.Errorf(sockerless.ENOTMODIFIED, "it runs")
+	}
+	argv := append(slices.Clone(c.Config.Entrypoint), c.Config.Cmd...)
+	c.cmd = exec.Command(argv[0], argv[1:]...)
+	c.cmd.Env = c.Config.Env
+	c.cmd.Stdout = &boxWriter{m.memory, c, tape.Stdout}
+	c.cmd.Stderr = &boxWriter{m.memory, c, tape.Stderr}
+	if c.Config.Tty {
+		c.cmd.Stderr = c.cmd.Stdout
+	}
+	if c.Config.OpenStdin {
+		c.stdin, _ = c.cmd.StdinPipe()
+	}
+	if err := c.cmd.Start(); err != nil {
+		c.State.Status, c.State.ExitCode, c.State.Error = container.StateExited, 127, err.Error()
+		m.changed.Broadcast()
+		return sockerless.Errorf(sockerless.EINVALID, "failed to create task: %v", err)
+	}
+	c.State = sockerless.State{Status: container.StateRunning, Pid: c.cmd.Process.Pid, StartedAt: time.Now()}
+	m.event(events.ContainerEventType, events.ActionStart, c.ID, map[string]string{"image": c.Config.Image})
+	for _, p := range c.attached {
+		m.feed(c, p)
+	}
+	m.children.Go(func() { // ends with the child
+		c.cmd.Wait()
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		c.State.Status, c.State.FinishedAt, c.State.ExitCode, c.State.Pid = container.StateExited, time.Now(), c.cmd.ProcessState.ExitCode(), 0
+		if c.State.ExitCode < 0 {
+			c.State.ExitCode = 137
+		}
+		m.event(events.ContainerEventType, events.ActionDie, c.ID, map[string]string{"image": c.Config.Image})
+		for _, p := range c.attached {
+			p.CloseWrite()
+		}
+		c.attached = nil
+		if c.HostConfig.AutoRemove {
+			m.containers = slices.DeleteFunc(m.containers, func(o *box) bool { return o == c })
+		}
+		m.changed.Broadcast()
+	})
+	return nil
+}
+
+// feed passes an attached client's input on. m.mu is held.
+func (m *memory) feed(c *box, p *pipeEnd) {
+	in := c.stdin
+	if in == nil || !p.stdin {
+		return
+	}
+	go func() { // ends when either end closes the session
+		io.Copy(in, p.TCPConn)
+		in.Close()
+	}()
+}
+
+// boxWriter is an output of a child: the log and whoever is attached get it.
+type boxWriter struct {
+	m      *memory
+	c      *box
+	stream tape.Stream
+}
+
+func (w *boxWriter) Write(b []byte) (int, error) {
+	w.m.mu.Lock()
+	defer w.m.mu.Unlock()
+	for line := range bytes.Lines(b) {
+		w.c.log = append(w.c.log, tape.Record{
+			Seq: uint64(len(w.c.log) + 1), Time: time.Now(), Stream: w.stream, Partial: !bytes.HasSuffix(line, []byte("\n")), Data: bytes.Clone(line),
+		})
+	}
+	for _, p := range w.c.attached {
+		if w.c.Config.Tty {
+			p.Write(b)
+		} else {
+			p.Write(frame(byte(w.stream), b))
+		}
+	}
+	w.m.changed.Broadcast()
+	return len(b), nil
+}
+
+func frame(stream byte, data []byte) []byte {
+	n := len(data)
+	return append([]byte{stream, 0, 0, 0, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, data...)
+}
+
+func (m memContainers) Stop(_ context.Context, ref string, opt sockerless.StopOptions) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stopped = &opt
+	c, err := m.find(ref)
+	if err != nil {
+		return err
+	}
+	if c.State.Status != container.StateRunning {
+		return sockerless.Errorf(sockerless.ENOTMODIFIED, "it does not run")
+	}
+	c.cmd.Process.Kill()
+	for c.State.Status == container.StateRunning {
+		m.changed.Wait()
+	}
+	return nil
+}
+
+func (m memContainers) Restart(ctx context.Context, ref string, opt sockerless.StopOptions) error {
+	if err := m.Stop(ctx, ref, opt); err != nil && sockerless.ErrorCode(err) != sockerless.ENOTMODIFIED {
+		return err
+	}
+	return m.Start(ctx, ref)
+}
+
+func (m memContainers) Signal(_ context.Context, ref, signal string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, err := m.find(ref)
+	if err != nil {
+		return err
+	}
+	if c.State.Status != container.StateRunning {
+		return sockerless.Errorf(sockerless.ECONFLICT, "Container %s is not running", c.ID)
+	}
+	if signal != "SIGKILL" {
+		return sockerless.Errorf(sockerless.EINVALID, "Invalid signal: %s", signal)
+	}
+	return c.cmd.Process.Kill()
+}
+
+func (m memContainers) Rename(_ context.Context, ref, name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, err := m.find(ref)
+	if err == nil {
+		c.Name = name
+	}
+	return err
+}
+
+func (m memContainers) Remove(_ context.Context, ref string, opt sockerless.RemoveOptions) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, err := m.find(ref)
+	if err != nil {
+		return err
+	}
+	if c.State.Status == container.StateRunning {
+		if !opt.Force {
+			return sockerless.Errorf(sockerless.ECONFLICT, `cannot remove container "/%s": container is running: stop the container before removing or force remove`, c.Name)
+		}
+		c.cmd.Process.Kill()
+	}
+	m.containers = slices.DeleteFunc(m.containers, func(o *box) bool { return o == c })
+	return nil
+}
+
+func (m memContainers) Prune(context.Context, sockerless.Filters) (*container.PruneReport, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var report container.PruneReport
+	m.containers = slices.DeleteFunc(m.containers, func(c *box) bool {
+		gone := c.State.Status != container.StateRunning
+		if gone {
+			report.ContainersDeleted = append(report.ContainersDeleted, c.ID)
+		}
+		return gone
+	})
+	return &report, nil
+}
+
+func (m memContainers) Wait(ctx context.Context, ref string, condition container.WaitCondition) iter.Seq2[sockerless.WaitUpdate, error] {
+	return func(yield func(sockerless.WaitUpdate, error) bool) {
+		m.mu.Lock()
+		c, err := m.find(ref)
+		if err != nil {
+			m.mu.Unlock()
+			yield(sockerless.WaitUpdate{}, err)
+			return
+		}
+		started := c.State.StartedAt
+		m.mu.Unlock()
+		if !yield(sockerless.WaitUpdate{}, nil) {
+			return
+		}
+		defer context.AfterFunc(ctx, m.changed.Broadcast)()
+		m.mu.Lock()
+		for ctx.Err() == nil {
+			s := c.State
+			if s.Status == container.StateExited || condition == container.WaitConditionNotRunning && s.Status == container.StateCreated {
+				if condition != container.WaitConditionNextExit || !s.StartedAt.Equal(started) || s.Error != "" {
+					break
+				}
+			}
+			m.changed.Wait()
+		}
+		s, err := c.State, ctx.Err()
+		m.mu.Unlock()
+		yield(sockerless.WaitUpdate{Exited: true, ExitCode: s.ExitCode, Error: s.Error}, err)
+	}
+}
+
+func (m memContainers) Resize(_ context.Context, ref string, size sockerless.TerminalSize) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, err := m.find(ref)
+	m.sizes = append(m.sizes, size)
+	return err
+}
+
+func (m memContainers) Logs(ctx context.Context, ref string, opt sockerless.LogOptions) iter.Seq2[sockerless.LogRecord, error] {
+	return func(yield func(sockerless.LogRecord, error) bool) {
+		defer context.AfterFunc(ctx, m.changed.Broadcast)()
+		for next := 0; ; {
+			m.mu.Lock()
+			c, err := m.find(ref)
+			for err == nil && opt.Follow && next == len(c.log) && c.State.Status == container.StateRunning && ctx.Err() == nil {
+				m.changed.Wait()
+			}
+			if err == nil {
+				err = ctx.Err()
+			}
+			var some []tape.Record
+			if err == nil {
+				if next == 0 && opt.Tail >= 0 {
+					next = max(0, len(c.log)-opt.Tail)
+				}
+				some = slices.Clone(c.log[next:])
+				next = len(c.log)
+			}
+			m.mu.Unlock()
+			if err != nil {
+				yield(tape.Record{}, err)
+				return
+			}
+			if len(some) == 0 {
+				return
+			}
+			for _, rec := range some {
+				if rec.Stream == tape.Stdout && !opt.Stdout || rec.Stream == tape.Stderr && !opt.Stderr {
+					continue
+				}
+				if !yield(rec, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// pipeEnd is the process's end of a session.
+type pipeEnd struct {
+	*net.TCPConn
+	stdin bool
+}
+
+// pipe returns two ends of a connection.
+func pipe(t testing.TB) (*pipeEnd, *net.TCPConn) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	a, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close(); b.Close() })
+	return &pipeEnd{TCPConn: a.(*net.TCPConn)}, b.(*net.TCPConn)
+}
+
+func (m memContainers) Attach(_ context.Context, ref string, opt sockerless.AttachOptions) (sockerless.Session, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, err := m.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	process, client := pipe(m.t)
+	process.stdin = opt.Stdin
+	c.attached = append(c.attached, process)
+	if c.State.Status == container.StateRunning {
+		m.feed(c, process)
+	}
+	return client, nil
+}
+
+func (m memContainers) Stat(_ context.Context, ref, name string) (*container.PathStat, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, err := m.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	data, ok := c.files[name]
+	if !ok {
+		return nil, sockerless.Errorf(sockerless.ENOTFOUND, "Could not find the file %s in container %s", name, ref)
+	}
+	return &container.PathStat{Name: path.Base(name), Size: int64(len(data)), Mode: 0o644, Mtime: time.Unix(1700000000, 0).UTC()}, nil
+}
+
+func (m memContainers) ReadTree(ctx context.Context, ref, name string) (*container.PathStat, io.ReadCloser, error) {
+	stat, err := m.Stat(ctx, ref, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, err := m.find(ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	w.WriteHeader(&tar.Header{Name: stat.Name, Size: stat.Size, Mode: 0o644})
+	io.WriteString(w, c.files[name])
+	w.Close()
+	if name == "/cut" {
+		return stat, io.NopCloser(io.MultiReader(&b, brokenReader{})), nil
+	}
+	return stat, io.NopCloser(&b), nil
+}
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("the disk is on fire") }
+
+func (m memContainers) WriteTree(_ context.Context, ref, name string, opt sockerless.WriteOptions, r io.Reader) error {
+	files := map[string]string{}
+	for t := tar.NewReader(r); ; {
+		h, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return sockerless.Errorf(sockerless.EINVALID, "cannot read the archive: %w", err)
+		}
+		data, err := io.ReadAll(t)
+		if err != nil {
+			return err
+		}
+		files[path.Join(name, h.Name)] = string(data)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.written = &opt
+	c, err := m.find(ref)
+	if err != nil {
+		return err
+	}
+	for k, v := range files {
+		c.files[k] = v
+	}
+	return nil
+}
+
+type memExecs struct{ *memory }
+
+func (m memExecs) Create(_ context.Context, ref string, config sockerless.ExecConfig) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, err := m.find(ref)
+	if err != nil {
+		return "", err
+	}
+	if c.State.Status != container.StateRunning {
+		return "", sockerless.Errorf(sockerless.ECONFLICT, "container %s is not running", c.ID)
+	}
+	e := &sockerless.Exec{ID: newID(), Container: c.ID, Config: config}
+	m.execs[e.ID] = e
+	return e.ID, nil
+}
+
+func (m memExecs) Start(_ context.Context, id string, opt sockerless.ExecStartOptions) (sockerless.Session, error) {
+	e, err := m.Find(context.Background(), id)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(e.Config.Cmd[0], e.Config.Cmd[1:]...)
+	cmd.Env = e.Config.Env
+	process, client := pipe(m.t)
+	cmd.Stdout, cmd.Stderr = io.Writer(process.TCPConn), io.Writer(process.TCPConn)
+	if !e.Config.Tty {
+		cmd.Stdout, cmd.Stderr = &frameWriter{process, 1}, &frameWriter{process, 2}
+	}
+	var in io.WriteCloser
+	if e.Config.Stdin {
+		in, _ = cmd.StdinPipe()
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, sockerless.Errorf(sockerless.EINVALID, "OCI runtime exec failed: %v", err)
+	}
+	m.mu.Lock()
+	m.execs[id].Running, m.execs[id].Pid = true, cmd.Process.Pid
+	m.mu.Unlock()
+	if in != nil {
+		go func() { io.Copy(in, process.TCPConn); in.Close() }() // ends when either end closes the session
+	}
+	m.children.Go(func() { // ends with the child
+		cmd.Wait()
+		m.mu.Lock()
+		code := cmd.ProcessState.ExitCode()
+		m.execs[id].Running, m.execs[id].ExitCode = false, &code
+		m.changed.Broadcast()
+		m.mu.Unlock()
+		process.CloseWrite()
+	})
+	if opt.Detach {
+		return nil, nil
+	}
+	return client, nil
+}
+
+type frameWriter struct {
+	w      io.Writer
+	stream byte
+}
+
+func (f *frameWriter) Write(b []byte) (int, error) {
+	_, err := f.w.Write(frame(f.stream, b))
+	return len(b), err
+}
+
+func (m memExecs) Find(_ context.Context, id string) (*sockerless.Exec, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.execs[id]
+	if e == nil {
+		return nil, sockerless.Errorf(sockerless.ENOTFOUND, "No such exec instance: %s", id)
+	}
+	found := *e
+	return &found, nil
+}
+
+func (m memExecs) Resize(ctx context.Context, id string, size sockerless.TerminalSize) error {
+	_, err := m.Find(ctx, id)
+	return err
+}
+
+type memImages struct{ *memory }
+
+func (m memImages) Pull(_ context.Context, ref string, opt sockerless.PullOptions) iter.Seq2[jsonstream.Message, error] {
+	return func(yield func(jsonstream.Message, error) bool) {
+		m.mu.Lock()
+		m.auth = opt.Auth
+		m.mu.Unlock()
+		switch ref {
+		case "missing:latest":
+			yield(jsonstream.Message{}, sockerless.Errorf(sockerless.ENOTFOUND, "manifest for missing:latest not found: manifest unknown: manifest unknown"))
+		case "broken:latest":
+			if yield(jsonstream.Message{ID: "latest", Status: "Pulling from library/broken"}, nil) {
+				yield(jsonstream.Message{}, sockerless.Errorf(sockerless.EUNAVAILABLE, "the registry went away"))
+			}
+		default:
+			for _, msg := range []jsonstream.Message{
+				{ID: "latest", Status: "Pulling from library/" + ref},
+				{ID: "0123", Status: "Downloading", Progress: &jsonstream.Progress{Current: 1, Total: 2}},
+				{Status: "Digest: sha256:" + newID()},
+				{Status: "Status: Downloaded newer image for " + ref},
+			} {
+				if !yield(msg, nil) {
+					return
+				}
+			}
+			m.mu.Lock()
+			m.addImage(ref, &container.Config{})
+			m.mu.Unlock()
+		}
+	}
+}
+
+func (m memImages) Load(_ context.Context, tar io.Reader) iter.Seq2[jsonstream.Message, error] {
+	return m.take(tar, "Loaded image: busybox:latest\n")
+}
+
+func (m memImages) Import(_ context.Context, opt sockerless.ImportOptions, tar io.Reader) iter.Seq2[jsonstream.Message, error] {
+	return m.take(tar, fmt.Sprintf("%s %q %q", opt.Ref, opt.Changes, opt.Message))
+}
+
+// take answers before it has read, as a push into a registry does.
+func (m *memory) take(tar io.Reader, done string) iter.Seq2[jsonstream.Message, error] {
+	return func(yield func(jsonstream.Message, error) bool) {
+		if !yield(jsonstream.Message{Status: "Loading", Progress: &jsonstream.Progress{Current: 1}}, nil) {
+			return
+		}
+		b, err := io.ReadAll(tar)
+		if err != nil {
+			yield(jsonstream.Message{}, err)
+			return
+		}
+		m.mu.Lock()
+		m.archive = b
+		m.mu.Unlock()
+		yield(jsonstream.Message{Stream: done}, nil)
+	}
+}
+
+func (m memImages) Find(_ context.Context, ref string) (*sockerless.Image, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, img := range m.images {
+		if slices.Contains(img.Tags, ref) || slices.Contains(img.Tags, ref+":latest") || img.ID == ref {
+			return img, nil
+		}
+	}
+	return nil, sockerless.Errorf(sockerless.ENOTFOUND, "No such image: %s", ref)
+}
+
+func (m memImages) List(context.Context, sockerless.ImageListOptions) iter.Seq2[*sockerless.Image, error] {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := slices.Clone(m.images)
+	return func(yield func(*sockerless.Image, error) bool) {
+		for _, img := range all {
+			if !yield(img, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (m memImages) Tag(ctx context.Context, ref, target string) error {
+	img, err := m.Find(ctx, ref)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	img.Tags = append(img.Tags, target)
+	return nil
+}
+
+func (m memImages) Remove(ctx context.Context, ref string, _ bool) ([]image.DeleteResponse, error) {
+	img, err := m.Find(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.images = slices.DeleteFunc(m.images, func(i *sockerless.Image) bool { return i == img })
+	return []image.DeleteResponse{{Untagged: ref}, {Deleted: img.ID}}, nil
+}
+
+type memSystem struct{ *memory }
+
+func (m memSystem) Info(context.Context) (*system.Info, error) {
+	return &system.Info{ID: "id", Name: "memory", Driver: "memory", OSType: "linux", Architecture: "x86_64", NCPU: 2, MemTotal: 1 << 30, ServerVersion: "1.0", CgroupDriver: "none", CgroupVersion: "2"}, nil
+}
+
+func (m memSystem) Version(context.Context) (*system.VersionResponse, error) {
+	return &system.VersionResponse{Platform: system.PlatformInfo{Name: "Sockerless"}, Version: "1.0", Components: []system.ComponentVersion{{Name: "memory", Version: "1.0"}}}, nil
+}
+
+func (m memSystem) Auth(_ context.Context, auth registry.AuthConfig) (*registry.AuthResponse, error) {
+	if auth.Password != "right" {
+		return nil, sockerless.Errorf(sockerless.EUNAUTHORIZED, "Get %q: unauthorized: incorrect username or password", "https://"+auth.ServerAddress+"/v2/")
+	}
+	return &registry.AuthResponse{Status: "Login Succeeded"}, nil
+}
+
+func (m memSystem) Events(ctx context.Context, opt sockerless.EventOptions) iter.Seq2[events.Message, error] {
+	return func(yield func(events.Message, error) bool) {
+		if opt.Filters["bad"] != nil {
+			yield(events.Message{}, sockerless.Errorf(sockerless.EINVALID, "invalid filter 'bad'"))
+			return
+		}
+		defer context.AfterFunc(ctx, m.changed.Broadcast)()
+		m.mu.Lock()
+		next := len(m.events)
+		if !opt.Since.IsZero() {
+			next = 0
+		}
+		m.mu.Unlock()
+		for {
+			m.mu.Lock()
+			for next == len(m.events) && ctx.Err() == nil && opt.Until.IsZero() {
+				m.changed.Wait()
+			}
+			some := slices.Clone(m.events[next:])
+			next = len(m.events)
+			m.mu.Unlock()
+			if ctx.Err() != nil {
+				yield(events.Message{}, ctx.Err())
+				return
+			}
+			for _, e := range some {
+				if !yield(e, nil) {
+					return
+				}
+			}
+			if !opt.Until.IsZero() {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,277 @@
+package dockerapi_test
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
+	"github.com/moby/moby/api/pkg/stdcopy"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/client"
+
+	"github.com/sockerless/sockerless/tape"
+)
+
+func demux(t *testing.T, r io.Reader) (stdout, stderr string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	if _, err := stdcopy.StdCopy(&o, &e, r); err != nil {
+		t.Fatal(err)
+	}
+	return o.String(), e.String()
+}
+
+func tarOf(t *testing.T, name, data string) []byte {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	w.WriteHeader(&tar.Header{Name: name, Size: int64(len(data)), Mode: 0o600})
+	io.WriteString(w, data)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func compress(t *testing.T, how string, data []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	switch how {
+	case "gzip":
+		w := gzip.NewWriter(&b)
+		w.Write(data)
+		w.Close()
+	case "zstd":
+		w, _ := zstd.NewWriter(&b)
+		w.Write(data)
+		w.Close()
+	default: // the standard library has no writer for it
+		path, err := exec.LookPath(how)
+		if err != nil {
+			t.Logf("sent plain: there is no %s to compress with", how)
+			return data
+		}
+		cmd := exec.Command(path, "-c")
+		cmd.Stdin, cmd.Stdout = bytes.NewReader(data), &b
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
+
+// hijacked sends a request that upgrades, or asks for it in the old way, and returns what comes back.
+func (d *daemon) hijacked(request string) (*http.Response, *bufio.Reader, io.ReadWriteCloser) {
+	d.t.Helper()
+	conn := d.dial()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(conn, request); err != nil {
+		d.t.Fatal(err)
+	}
+	r := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(r, &http.Request{Method: "POST"})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return resp, r, conn
+}
+
+func TestAttachUpgrade(t *testing.T) {
+	d := start(t)
+	for _, c := range []struct {
+		name, path, headers, tty string
+		status                   int
+		kind                     string
+	}{
+		{"an upgrade", "", "Connection: Upgrade\r\nUpgrade: tcp\r\n", "false", 101, "application/vnd.docker.multiplexed-stream"},
+		{"an upgrade with a terminal", "", "Connection: Upgrade\r\nUpgrade: tcp\r\n", "true", 101, "application/vnd.docker.raw-stream"},
+		{"an upgrade before 1.42", "/v1.41", "Connection: Upgrade\r\nUpgrade: tcp\r\n", "false", 101, "application/vnd.docker.raw-stream"},
+		{"the old way", "", "", "false", 200, "application/vnd.docker.multiplexed-stream"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			id := d.create("", `{"Image":"busybox:latest","Cmd":["sh","-c","cat"],"OpenStdin":true,"Tty":`+c.tty+`}`)
+			resp, r, conn := d.hijacked("POST " + c.path + "/containers/" + id + "/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: d\r\n" + c.headers + "Content-Length: 0\r\n\r\n")
+			if resp.StatusCode != c.status || resp.Header.Get("Content-Type") != c.kind {
+				t.Errorf("%s %v", resp.Status, resp.Header)
+			}
+			d.want("POST", "/containers/"+id+"/start", nil, 204, "")
+			io.WriteString(conn, "typed")
+			conn.(interface{ CloseWrite() error }).CloseWrite()
+			b, err := io.ReadAll(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := "\x01\x00\x00\x00\x00\x00\x00\x05typed"
+			if c.tty == "true" {
+				want = "typed"
+			}
+			if string(b) != want {
+				t.Errorf("%q, want %q", b, want)
+			}
+		})
+	}
+	resp, _, _ := d.hijacked("POST /containers/nosuch/attach?stream=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+	if resp.StatusCode != 404 {
+		t.Errorf("of none: %s", resp.Status)
+	}
+}
+
+// TestExecFraming: who starts an exec says how its output is framed, whatever terminal it was created with.
+func TestExecFraming(t *testing.T) {
+	d := start(t)
+	d.create("c", `{"Image":"busybox:latest","Cmd":["sleep","1000"]}`)
+	d.want("POST", "/containers/c/start", nil, 204, "")
+	for _, c := range []struct{ name, create, start, want string }{
+		{"frames", `false`, `false`, "\x01\x00\x00\x00\x00\x00\x00\x03out\x02\x00\x00\x00\x00\x00\x00\x03err"},
+		{"a terminal", `true`, `true`, "outerr"},
+		{"a terminal, frames wanted", `true`, `false`, "outerr"},
+		{"no terminal, no frames wanted", `false`, `true`, "outerr"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var e struct{ ID string }
+			d.json("POST", "/containers/c/exec", `{"Cmd":["sh","-c","printf out; sleep .1; printf err >&2"],"AttachStdout":true,"AttachStderr":true,"Tty":`+c.create+`}`, 201, &e)
+			body := `{"Tty":` + c.start + `}`
+			resp, r, _ := d.hijacked("POST /exec/" + e.ID + "/start HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: " + itoa(len(body)) + "\r\n\r\n" + body)
+			if resp.StatusCode != 101 {
+				t.Fatal(resp.Status)
+			}
+			var got string
+			if c.create == "true" && c.start == "false" {
+				got, _ = demux(t, r) // how many frames is the kernel's to say
+			} else {
+				b, err := io.ReadAll(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = string(b)
+			}
+			if got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+	d.want("DELETE", "/containers/c?force=1", nil, 204, "")
+}
+
+func itoa(n int) string { b, _ := json.Marshal(n); return string(b) }
+
+func TestLogs(t *testing.T) {
+	d := start(t)
+	id := d.create("c", `{"Image":"busybox:latest","Cmd":["true"]}`)
+	d.create("tty", `{"Image":"busybox:latest","Cmd":["true"],"Tty":true}`)
+	at := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.FixedZone("", 3600))
+	log := []tape.Record{
+		{Seq: 1, Time: at, Stream: tape.Stdout, Data: []byte("one\n")},
+		{Seq: 2, Time: at, Stream: tape.Stdout, Partial: true, Data: []byte("long, ")},
+		{Seq: 3, Time: at.Add(time.Second), Stream: tape.Stderr, Data: []byte("err\n")},
+		{Seq: 4, Time: at.Add(time.Second), Stream: tape.Stdout, Data: []byte("longer\n")},
+		{Seq: 9, Time: at.Add(2 * time.Second), Stream: tape.Gap, Data: []byte("4 records lost")},
+		{Seq: 10, Time: at.Add(2 * time.Second), Stream: tape.Stdout, Data: []byte("no newline")},
+	}
+	for _, c := range d.memory.containers {
+		c.log = log
+	}
+	const t5, t6, t7 = "2026-01-02T02:04:05.000006000Z ", "2026-01-02T02:04:06.000006000Z ", "2026-01-02T02:04:07.000006000Z "
+	const gap = "[sockerless: 4 records lost]\n"
+	for _, c := range []struct{ name, query, stdout, stderr string }{
+		{"both", "stdout=1&stderr=1", "one\nlong, longer\nno newline", "err\n" + gap},
+		{"stdout alone", "stdout=1", "one\nlong, longer\nno newline", gap},
+		{"times", "stdout=1&stderr=1&timestamps=1", t5 + "one\n" + t5 + "long, longer\n" + t7 + "no newline", t6 + "err\n" + t7 + gap},
+		{"details", "stdout=1&details=1&tail=all", " one\n long, longer\n no newline", " " + gap},
+		{"the last one", "stdout=1&tail=1", "no newline", ""},
+		{"none", "stdout=1&tail=0", "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := d.do("GET", "/containers/c/logs?"+c.query, nil)
+			stdout, stderr := demux(t, strings.NewReader(a.body))
+			if diff := cmp.Diff([]string{c.stdout, c.stderr}, []string{stdout, stderr}); diff != "" {
+				t.Error(diff)
+			}
+			if got := a.header.Get("Content-Type"); got != "application/vnd.docker.multiplexed-stream" {
+				t.Errorf("Content-Type %s", got)
+			}
+		})
+	}
+	a := d.do("GET", "/containers/tty/logs?stdout=1&stderr=1", nil)
+	if want := "one\nlong, err\nlonger\n" + gap + "no newline"; a.body != want || a.header.Get("Content-Type") != "application/vnd.docker.raw-stream" {
+		t.Errorf("with a terminal: %q %v", a.body, a.header)
+	}
+	if a := d.do("GET", "/v1.41/containers/c/logs?stdout=1", nil); a.header.Get("Content-Type") != "application/vnd.docker.raw-stream" {
+		t.Errorf("before 1.42: %v", a.header)
+	}
+	d.want("GET", "/containers/c/logs", nil, 400, "Bad parameters: you must choose at least one stream")
+	d.want("GET", "/containers/nosuch/logs?stdout=1&follow=1", nil, 404, "No such container: nosuch")
+	d.want("GET", "/containers/c/logs?stdout=1&since=x", nil, 400, `invalid value for since: "x" is not a unix time`)
+	d.want("GET", "/containers/c/logs?stdout=1&until=1.x", nil, 400, `invalid value for until: "1.x" is not a unix time`)
+	d.want("GET", "/containers/c/logs?stdout=1&tail=x", nil, 400, `invalid value for tail`)
+	d.want("GET", "/containers/"+id[:8]+"/logs?stdout=1&since=1700000000.5&until=0", nil, 200, "one")
+}
+
+// TestFollow: the headers come while the container says nothing, and lines as they are written.
+func TestFollow(t *testing.T) {
+	d := start(t)
+	d.create("c", `{"Image":"busybox:latest","OpenStdin":true,"Cmd":["cat"]}`)
+	_, _, in := d.hijacked("POST /containers/c/attach?stream=1&stdin=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+	d.want("POST", "/containers/c/start", nil, 204, "")
+	conn := d.dial()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	io.WriteString(conn, "GET /containers/c/logs?stdout=1&stderr=1&follow=1 HTTP/1.1\r\nHost: d\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"one\n", "two\n"} {
+		io.WriteString(in, line)
+		b := make([]byte, 8+len(line))
+		if _, err := io.ReadFull(resp.Body, b); err != nil || string(b[8:]) != line {
+			t.Fatalf("%q, %v", b, err)
+		}
+	}
+	in.(interface{ CloseWrite() error }).CloseWrite()
+	if rest, err := io.ReadAll(resp.Body); err != nil || len(rest) > 0 {
+		t.Errorf("after the end: %q, %v", rest, err)
+	}
+}
+
+func TestEvents(t *testing.T) {
+	d := start(t)
+	d.want("GET", "/events?filters="+escape(`{"bad":["x"]}`), nil, 400, "invalid filter 'bad'")
+	d.want("GET", "/events?since=x", nil, 400, "is not a unix time")
+	result := d.client().Events(t.Context(), client.EventsListOptions{})
+	time.Sleep(100 * time.Millisecond) // until the subscription stands
+	id := d.create("c", `{"Image":"busybox:latest","Cmd":["true"]}`)
+	select {
+	case m := <-result.Messages:
+		if m.Type != events.ContainerEventType || m.Action != events.ActionCreate || m.Actor.ID != id {
+			t.Errorf("%+v", m)
+		}
+	case err := <-result.Err:
+		t.Fatal(err)
+	case <-time.After(10 * time.Second):
+		t.Fatal("no event")
+	}
+	for accept, kind := range map[string]string{
+		"": "application/json", "application/json-seq": "application/json-seq", "application/jsonl, application/x-ndjson;q=0.9": "application/jsonl", "text/html": "application/json",
+	} {
+		a := d.do("GET", "/v1.41/events?since=1&until=99999999999", nil, "Accept", accept)
+		var e map[string]any
+		if err := json.Unmarshal([]byte(strings.TrimPrefix(a.body, "\x1e")), &e); err != nil {
+			t.Fatalf("%v in %q", err, a.body)
+		}
+		if a.header.Get("Content-Type") != kind || e["status"] != "create" || e["id"] != id || e["from"] != "busybox:latest" {
+			t.Errorf("%q: %v %v", accept, a.header, e)
+		}
+		if strings.HasPrefix(a.body, "\x1e") != (kind == "application/json-seq") {
+			t.Errorf("%s: %q", kind, a.body)
+		}
+	}
+}
