@@ -125,6 +125,11 @@ func newStage(t *testing.T, opts ...Option) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := sim.Close(); err != nil {
+			t.Errorf("cannot close the simulator: %v", err)
+		}
+	})
 	srv, err := sim.Serve(Listen{})
 	if err != nil {
 		t.Fatal(err)
@@ -140,9 +145,6 @@ func newStage(t *testing.T, opts ...Option) *stage {
 		transport.CloseIdleConnections()
 		if err := srv.Close(); err != nil {
 			t.Errorf("cannot close the server: %v", err)
-		}
-		if err := sim.Close(); err != nil {
-			t.Errorf("cannot close the simulator: %v", err)
 		}
 	})
 	return &stage{t: t, sim: sim, srv: srv, runtime: rt, world: sim.World(), client: &http.Client{Transport: transport, Timeout: 30 * time.Second}}
