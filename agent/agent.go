@@ -85,6 +85,16 @@ func newIncarnation() *incarnation {
 	return &incarnation{begun: make(chan struct{}), ended: make(chan struct{})}
 }
 
+// over reports whether the exit is recorded.
+func (i *incarnation) over() bool {
+	select {
+	case <-i.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 // New prepares this process to be an agent. It hides the process from others of the same user, and waits for all of
 // the process's children from then on. version is told to the backend. Run it, once.
 func New(s Settings, version string, log *slog.Logger) (*Agent, error) {

@@ -76,11 +76,16 @@ type boxOptions struct {
 // newBox starts an agent. It and all that it started are gone at the test's end.
 func newBox(t *testing.T, opt boxOptions) *box {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "agent-box-")
+	parent, err := os.MkdirTemp("", "agent-box-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() { os.RemoveAll(parent) })
+	dir := filepath.Join(parent, "a")
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	os.Chmod(parent, 0o755)
 	os.Chmod(dir, 0o777)
 	if err := os.Mkdir(filepath.Join(dir, "spool"), 0o777); err != nil {
 		t.Fatal(err)
@@ -340,4 +345,3 @@ func wantCode(t *testing.T, err error, code string) {
 		t.Fatalf("want refusal %q, got %v", code, err)
 	}
 }
-

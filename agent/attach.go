@@ -26,13 +26,16 @@ func (a *Agent) attach(ctx context.Context, req protocol.AttachRequest, accept f
 	}
 	c := newAttached(req.Stdout, req.Stderr, connected(ctx))
 	a.gate.RLock()
-	a.mu.Lock()
-	i := a.coming
-	if i == nil {
-		i = a.now
+	i, err := a.attachable(req)
+	if err != nil {
+		a.gate.RUnlock()
+		return err
 	}
-	a.mu.Unlock()
 	last, rest, raw := a.output.join(c)
+	if i.over() {
+		a.output.leave(c)
+		c.finish()
+	}
 	a.gate.RUnlock()
 	defer a.output.leave(c)
 	defer c.close()
@@ -59,6 +62,30 @@ func (a *Agent) attach(ctx context.Context, req protocol.AttachRequest, accept f
 		return conn.Reset()
 	}
 	return conn.CloseWrite()
+}
+
+// attachable returns the incarnation that a client wants to join. a.gate is held for reading.
+func (a *Agent) attachable(req protocol.AttachRequest) (*incarnation, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	i := a.coming
+	if i == nil {
+		i = a.now
+	}
+	if req.Incarnation == 0 {
+		return i, nil
+	}
+	number := 0 // of the last one
+	if a.now != nil {
+		number = a.now.number
+	}
+	switch {
+	case req.Incarnation == number && (a.coming == nil || req.Replay):
+		return a.now, nil
+	case req.Incarnation == number+1 && a.coming != nil:
+		return i, nil
+	}
+	return nil, wire.Errorf(protocol.CodeNotRunning, "run %d of the process is not there: the last one is %d", req.Incarnation, number)
 }
 
 // replay writes the records behind after, up to the place where the client joined. It is false if the client is gone.

@@ -27,6 +27,9 @@ func (a *Agent) handler() http.Handler {
 	wire.HandleSession(m, protocol.PathExec, a.exec)
 	wire.HandleCall(m, protocol.PathExecBg, a.execDetached)
 	wire.HandleCall(m, protocol.PathExecGet, a.execState)
+	wire.HandleCall(m, protocol.PathStat, a.stat)
+	wire.HandleDownload(m, protocol.PathRead, a.read)
+	wire.HandleUpload(m, protocol.PathWrite, a.write)
 	return m
 }
 

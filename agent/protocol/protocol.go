@@ -91,7 +91,7 @@ type Process struct {
 	Args    []string // Args[0] is looked up in Env's PATH
 	Env     []string
 	Dir     string // made if it is missing, as Docker does, for the container's process; must be there for an exec
-	User    string // name|uid[:group|gid]; empty: what the agent runs as
+	User    string // name|uid[:group|gid]; empty: what the agent runs as. HOME is added to Env if it has none
 	Tty     bool
 	Size    *Size // of the terminal
 	Ulimits []Ulimit
@@ -149,6 +149,9 @@ type AttachRequest struct {
 	// After, if set, replays the kept log records with larger numbers first, without a hole or a repetition at the seam.
 	Replay bool
 	After  uint64
+	// Incarnation, if set, is the one to join. One that has ended gives what Replay gives and its end; without Replay
+	// it is CodeNotRunning. If not set, it is the one that runs, or else the next.
+	Incarnation int
 }
 
 // ExecRequest runs a process beside the container's own. ID is the engine's.
@@ -225,9 +228,13 @@ type FileStat struct {
 	LinkTarget string
 }
 
-// WriteRequest unpacks a tar into the directory Path.
+// WriteRequest unpacks a tar, plain or packed with gzip or bzip2, into the directory Path, which may be a link to one.
+// What is written belongs to whom the archive says, as far as the agent may give files away. With CopyUIDGID it belongs
+// to User, as dockerd has it for a container with a user, or, without one, to whom the archive says; then
+// CodePermission is the answer where the agent may not do that.
 type WriteRequest struct {
 	Path                 string
 	NoOverwriteDirNonDir bool
 	CopyUIDGID           bool
+	User                 string // name|uid[:group|gid]: the container's user
 }
