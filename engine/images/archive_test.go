@@ -4,12 +4,12 @@ import (
 	"archive/tar"
 	"bytes"
 	"crypto/rand"
+	"io"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
-	"io"
 )
 
 // tarOf makes an archive of files.

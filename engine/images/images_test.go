@@ -4,9 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
-	"fmt"
 	"io"
+	"iter"
 	"log"
 	"net/http"
 	"net/http/httptest"
@@ -21,8 +20,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/static"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/moby/moby/api/types/jsonstream"
 	"go.uber.org/goleak"
 
@@ -38,9 +35,9 @@ func TestMain(m *testing.M) {
 // world is a registry and a Service beside it.
 type world struct {
 	*images.Service
-	host     string // the registry's
-	store    store.Store
-	requests []string
+	host  string // the registry's
+	store store.Store
+	spool string // the folder of archives
 }
 
 // newWorld starts a registry behind wrap, and opens a Service with a store of its own. The Service pushes to the registry.
@@ -60,7 +57,8 @@ func newWorld(t *testing.T, wrap func(http.Handler) http.Handler, change func(*i
 	}
 	t.Cleanup(func() { st.Close() })
 	w.store = st
-	opt := images.Options{Registry: w.host, SpoolDir: t.TempDir(), UserAgent: "sockerless-test"}
+	w.spool = t.TempDir()
+	opt := images.Options{Registry: w.host, SpoolDir: w.spool, UserAgent: "sockerless-test"}
 	tr := &http.Transport{}
 	t.Cleanup(tr.CloseIdleConnections)
 	opt.Transport = tr
@@ -195,10 +193,9 @@ func wantError(t *testing.T, err error, code sockerless.Code, text string) {
 	}
 }
 
-var (
-	_ = errors.New
-	_ = fmt.Sprint
-	_ context.Context
-	_ = static.NewLayer
-	_ = types.OCILayer
-)
+// nothing is an empty store.
+type nothing struct{ store.Store }
+
+func (nothing) List(context.Context, string) iter.Seq2[store.Item, error] {
+	return func(func(store.Item, error) bool) {}
+}

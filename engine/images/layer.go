@@ -35,47 +35,55 @@ func counted(r io.Reader, count *atomic.Int64) io.Reader {
 	})
 }
 
-// readyLayer looks at a layer in an archive: one that is compressed stays as it is, another is compressed. want is the
-// digest of what is inside, as the image's config says; anything else is EINVALID.
-func readyLayer(ctx context.Context, sp *spool, at extent, want digest.Digest, dir string, limit int64, count *atomic.Int64) (*layer, error) {
+// readyLayer looks at a layer in an archive: one that is compressed, or that a manifest describes, stays as it is, another
+// is compressed. want is the digest of what is inside, as the image's config says; anything else is EINVALID.
+func readyLayer(ctx context.Context, sp *spool, from savedLayer, want digest.Digest, dir string, limit int64, count *atomic.Int64) (*layer, error) {
 	head := make([]byte, len(magicXz))
-	n, err := sp.open(at).ReadAt(head, 0)
+	n, err := sp.open(from.at).ReadAt(head, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, archiveError(err)
 	}
-	content := counted(withContext(ctx, sp.open(at)), count)
-	var l *layer
-	switch kind := compression(head[:n]); kind {
-	case "gzip", "zstd":
-		l = &layer{media: types.DockerLayer, size: at.size, open: func() io.Reader { return sp.open(at) }, close: func() error { return nil }}
-		if kind == "zstd" {
-			l.media = types.OCILayerZStd
+	content := counted(withContext(ctx, sp.open(from.at)), count)
+	kind := compression(head[:n])
+	if kind == "" && from.blob == nil {
+		l, err := compressLayer(content, dir, limit, false)
+		if err == nil && l.diffID != want {
+			l.close()
+			err = wrongLayer(l.diffID, want)
 		}
-		outer := digest.SHA256.Digester()
-		plain, err := decompress(io.TeeReader(content, outer.Hash()))
-		if err != nil {
-			return nil, archiveError(err)
-		}
-		defer plain.Close()
-		inner := digest.SHA256.Digester()
-		if _, err := io.Copy(&bounder{w: inner.Hash(), left: limit, limit: limit}, plain); err != nil {
-			return nil, archiveError(err)
-		}
-		// What the decompressor has not asked for belongs to the blob too.
-		if _, err := io.Copy(outer.Hash(), content); err != nil {
-			return nil, archiveError(err)
-		}
-		l.digest, l.diffID = outer.Digest(), inner.Digest()
-	default:
-		if l, err = compressLayer(content, dir, limit, false); err != nil {
-			return nil, err
-		}
+		return l, err
+	}
+	outer, inner := digest.SHA256.Digester(), digest.SHA256.Digester()
+	plain, err := decompress(io.TeeReader(content, outer.Hash()))
+	if err != nil {
+		return nil, archiveError(err)
+	}
+	defer plain.Close()
+	if _, err := io.Copy(&bounder{w: inner.Hash(), left: limit, limit: limit}, plain); err != nil {
+		return nil, archiveError(err)
+	}
+	// What the decompressor has not asked for belongs to the blob too.
+	if _, err := io.Copy(outer.Hash(), content); err != nil {
+		return nil, archiveError(err)
+	}
+	l := &layer{
+		digest: outer.Digest(), diffID: inner.Digest(), media: types.DockerLayer, size: from.at.size,
+		open: func() io.Reader { return sp.open(from.at) }, close: func() error { return nil },
+	}
+	if kind == "zstd" {
+		l.media = types.OCILayerZStd
 	}
 	if l.diffID != want {
-		l.close()
-		return nil, sockerless.Errorf(sockerless.EINVALID, "a layer is not what the image's config says: it is %s, not %s", l.diffID, want)
+		return nil, wrongLayer(l.diffID, want)
+	}
+	if from.blob != nil && from.blob.Digest.String() != l.digest.String() {
+		return nil, wrongLayer(l.digest, digest.Digest(from.blob.Digest.String()))
 	}
 	return l, nil
+}
+
+func wrongLayer(have, want digest.Digest) error {
+	return sockerless.Errorf(sockerless.EINVALID, "cannot load: a layer is not what its digest says: it is %s, not %s", have, want)
 }
 
 // compressLayer packs a tar into a file of its own. If check is set it is read as a tar on the way, and whatever is none

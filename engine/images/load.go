@@ -12,7 +12,6 @@ import (
 
 	"github.com/distribution/reference"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
 
@@ -30,8 +29,13 @@ func (s *Service) Load(ctx context.Context, archive io.Reader) iter.Seq2[jsonstr
 type saved struct {
 	config   []byte
 	tags     []reference.Named
-	layers   []extent
+	layers   []savedLayer
 	manifest *rawManifest // nil if the archive has none: it is Docker's
+}
+
+type savedLayer struct {
+	at   extent
+	blob *v1.Descriptor // what an OCI manifest says of it; nil: nothing does
 }
 
 func (s *Service) load(ctx context.Context, archive io.Reader, say func(jsonstream.Message) error) error {
@@ -84,12 +88,12 @@ func (s *Service) loadOne(ctx context.Context, p *push, sp *spool, img saved) er
 		return err
 	}
 	var layers []*layer
-	for i, at := range img.layers {
+	for i, from := range img.layers {
 		var l *layer
 		var count atomic.Int64
-		err := p.watch(ctx, shortDigest(cfg.diffIDs[i].String()), "Loading layer", at.size, &count, func(ctx context.Context) error {
+		err := p.watch(ctx, shortDigest(cfg.diffIDs[i].String()), "Loading layer", from.at.size, &count, func(ctx context.Context) error {
 			var err error
-			l, err = readyLayer(ctx, sp, at, cfg.diffIDs[i], img.manifest != nil, s.opt.SpoolDir, s.opt.SpoolLimit, &count)
+			l, err = readyLayer(ctx, sp, from, cfg.diffIDs[i], s.opt.SpoolDir, s.opt.SpoolLimit, &count)
 			return err
 		})
 		if err != nil {
@@ -177,7 +181,7 @@ func dockerArchive(sp *spool) ([]saved, error) {
 			if err != nil {
 				return nil, err
 			}
-			img.layers = append(img.layers, at)
+			img.layers = append(img.layers, savedLayer{at: at})
 		}
 		list = append(list, img)
 	}
@@ -224,7 +228,6 @@ func ociLayout(sp *spool) ([]saved, error) {
 		if err != nil {
 			return nil, err
 		}
-		// The parts of one image for several platforms are one image here.
 		if tag != "" {
 			if img.tags, err = addTag(nil, tag); err != nil {
 				return nil, err
@@ -247,7 +250,7 @@ func ociImage(sp *spool, desc v1.Descriptor) (saved, error) {
 	if !isImageConfig(m.Config.MediaType) {
 		return saved{}, sockerless.Errorf(sockerless.EINVALID, "cannot load: it is no image of a container but %s", bounded(string(m.Config.MediaType)))
 	}
-	img := saved{manifest: &rawManifest{raw: raw, media: desc.MediaType, config: m.Config.MediaType}}
+	img := saved{manifest: &rawManifest{raw: raw, media: desc.MediaType}}
 	if img.config, err = readVerified(sp, m.Config.Digest, configLimit); err != nil {
 		return saved{}, err
 	}
@@ -256,8 +259,7 @@ func ociImage(sp *spool, desc v1.Descriptor) (saved, error) {
 		if err != nil {
 			return saved{}, err
 		}
-		img.layers = append(img.layers, at)
-		img.manifest.layers = append(img.manifest.layers, l)
+		img.layers = append(img.layers, savedLayer{at, &l})
 	}
 	return img, nil
 }
@@ -303,5 +305,3 @@ func addTag(tags []reference.Named, name string) ([]reference.Named, error) {
 	}
 	return append(tags, named), nil
 }
-
-var _ types.MediaType

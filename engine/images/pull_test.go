@@ -339,6 +339,7 @@ func TestBrokenRegistry(t *testing.T) {
 
 // TestPullRateLimit: what the registry says reaches the user.
 func TestPullRateLimit(t *testing.T) {
+	t.Parallel() // go-containerregistry tries again for some seconds
 	w := newWorld(t, func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/v2/" {

@@ -1,7 +1,6 @@
 package images
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -83,11 +82,7 @@ func asComponent(domain string) string {
 // of nil is made here.
 func (p *push) image(ctx context.Context, repo name.Repository, tag string, cfg []byte, manifest *rawManifest, layers []*layer) (record, error) {
 	explain := func(err error) error { return registryError(ctx, p.s.opt.Registry, err) }
-	media := types.DockerConfigJSON
-	if manifest != nil {
-		media = manifest.config
-	}
-	if err := p.pusher.Upload(ctx, repo, static.NewLayer(cfg, media)); err != nil {
+	if err := p.pusher.Upload(ctx, repo, static.NewLayer(cfg, types.OCIConfigJSON)); err != nil {
 		return record{}, explain(err)
 	}
 	if manifest == nil {
@@ -143,7 +138,10 @@ func (p *push) watch(ctx context.Context, id, status string, total int64, count 
 	for {
 		select {
 		case err := <-ended:
-			return cmp.Or(failed, err)
+			if failed != nil {
+				return failed
+			}
+			return err
 		case now := <-tick.C:
 			n := count.Load()
 			switch {
@@ -164,9 +162,8 @@ func (p *push) watch(ctx context.Context, id, status string, total int64, count 
 
 // rawManifest is a manifest as it goes to the registry.
 type rawManifest struct {
-	raw    []byte
-	media  types.MediaType
-	config types.MediaType
+	raw   []byte
+	media types.MediaType
 }
 
 // RawManifest implements remote.Taggable.
@@ -177,15 +174,14 @@ func (m *rawManifest) MediaType() (types.MediaType, error) { return m.media, nil
 
 // makeManifest describes layers as Docker does, or as OCI does if one is of a kind that only OCI has.
 func makeManifest(cfg []byte, layers []*layer) (*rawManifest, error) {
-	out := &rawManifest{media: types.DockerManifestSchema2, config: types.DockerConfigJSON}
+	out, cfgMedia := &rawManifest{media: types.DockerManifestSchema2}, types.DockerConfigJSON
 	for _, l := range layers {
 		if l.media != types.DockerLayer {
-			// The config was pushed as a blob, which has no type; this names it.
-			out.media, out.config = types.OCIManifestSchema1, types.OCIConfigJSON
+			out.media, cfgMedia = types.OCIManifestSchema1, types.OCIConfigJSON
 		}
 	}
 	m := v1.Manifest{SchemaVersion: 2, MediaType: out.media}
-	m.Config = v1.Descriptor{MediaType: out.config, Size: int64(len(cfg))}
+	m.Config = v1.Descriptor{MediaType: cfgMedia, Size: int64(len(cfg))}
 	var err error
 	if m.Config.Digest, err = v1.NewHash(digest.FromBytes(cfg).String()); err != nil {
 		return nil, fmt.Errorf("cannot describe an image: %w", err)

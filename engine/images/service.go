@@ -63,7 +63,7 @@ type Service struct {
 	inUse  func(imageID string) []string
 }
 
-// var _ sockerless.ImageService = (*Service)(nil)
+var _ sockerless.ImageService = (*Service)(nil)
 
 // The store's tables.
 const (
