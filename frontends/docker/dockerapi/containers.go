@@ -29,6 +29,10 @@ func (a *api) createContainer(w http.ResponseWriter, r *request) error {
 	if in.HostConfig == nil {
 		in.HostConfig = &container.HostConfig{}
 	}
+	// The CLI says -1 where nothing was asked for, which is nothing in inspect.
+	if n := in.HostConfig.MemorySwappiness; n != nil && *n == -1 {
+		in.HostConfig.MemorySwappiness = nil
+	}
 	out, err := a.backend.Containers.Create(r.Context(), sockerless.CreateRequest{
 		Name:             r.query.Get("name"),
 		Platform:         r.query.Get("platform"),

@@ -133,7 +133,7 @@ func TestInspect(t *testing.T) {
 	d := start(t)
 	id := d.create("c", `{"Image":"busybox:latest","Entrypoint":"sh","Cmd":["-c","exit 3"],"Env":["A=b"],"FutureField":{"x":[1,2]},
 		"MacAddress":"02:42:ac:11:00:02","ArgsEscaped":false,
-		"Labels":{"com.docker.compose.project":"p"},"HostConfig":{"AnotherFuture":"yes","NetworkMode":"default"},
+		"Labels":{"com.docker.compose.project":"p"},"HostConfig":{"AnotherFuture":"yes","NetworkMode":"default","MemorySwappiness":-1},
 		"NetworkingConfig":{"EndpointsConfig":{}}}`)
 	d.want("POST", "/containers/c/start", nil, 204, "")
 	d.want("POST", "/containers/c/wait", nil, 200, "3")

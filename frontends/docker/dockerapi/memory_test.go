@@ -125,7 +125,9 @@ func (m memContainers) Create(_ context.Context, req sockerless.CreateRequest) (
 		return nil, sockerless.Errorf(sockerless.EUNSUPPORTED, "cannot use --privileged: there are no privileges here")
 	}
 	req.HostConfig.CgroupnsMode, req.HostConfig.LogConfig.Type = "private", "json-file"
-	i := slices.IndexFunc(m.images, func(img *sockerless.Image) bool { return slices.Contains(img.Tags, req.Config.Image) })
+	i := slices.IndexFunc(m.images, func(img *sockerless.Image) bool {
+		return slices.Contains(img.Tags, req.Config.Image) || slices.Contains(img.Tags, req.Config.Image+":latest")
+	})
 	if i < 0 {
 		return nil, sockerless.Errorf(sockerless.ENOTFOUND, "No such image: %s", req.Config.Image)
 	}

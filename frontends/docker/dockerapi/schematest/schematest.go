@@ -163,6 +163,9 @@ func (s *Spec) Check(method, path string, status int, header http.Header, body [
 	if response.Schema == nil || method == http.MethodHead {
 		return nil
 	}
+	if len(body) == 0 && op.ID == "SystemEvents" {
+		return nil // nothing happened
+	}
 	if err := s.check(response.Schema, header, body); err != nil {
 		return fmt.Errorf("%s: %s: %w\n%s", where, op.ID, err, clip(body))
 	}
