@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -28,6 +29,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"cmpsum":     cmdCompareSum,
 	"ticks":      cmdTicks,
 	"capture":    cmdCapture,
+	"api":        cmdAPI,
 }
 
 // up [simulator flags]: starts simulator, backend and frontend, and sets DOCKER_HOST and ACR_SERVER.
@@ -209,6 +211,29 @@ func cmdTicks(ts *testscript.TestScript, neg bool, args []string) {
 // capture NAME: sets NAME to the standard output of the command before.
 func cmdCapture(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+}
+
+// api METHOD PATH [BODY]: asks the Docker API itself; prints the status and the answer.
+func cmdAPI(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: api METHOD PATH [BODY]")
+	}
+	socket := machineOf(ts).socket
+	c := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+	}}
+	req, err := http.NewRequest(args[0], "http://docker"+args[1], strings.NewReader(strings.Join(args[2:], " ")))
+	ts.Check(err)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := c.Do(req)
+	ts.Check(err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	fmt.Fprintf(ts.Stdout(), "%d %s\n", resp.StatusCode, text)
 }
 
 // get, post and delete ask the simulator's own small API.

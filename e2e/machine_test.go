@@ -77,6 +77,7 @@ func (m *machine) setup(env *testscript.Env) error {
 	env.Setenv("CODE_FILE", code)
 	env.Setenv("HOME", dir)
 	env.Setenv("DOCKER_CONFIG", filepath.Join(dir, "docker-config"))
+	env.Setenv("DOCKER_CLI", docker) // without the wrapper, to be sent signals
 	env.Setenv("BIN", m.bin)
 	env.Setenv("MODE", m.mode)
 	return nil
