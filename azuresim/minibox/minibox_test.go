@@ -116,6 +116,11 @@ func TestBinaryIsFoundBesideOrInPath(t *testing.T) {
 }
 
 func TestBinaryBuildsOnce(t *testing.T) {
+	goCache, err := exec.Command("go", "env", "GOCACHE").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("GOCACHE", strings.TrimSpace(string(goCache))) // it lies in the folder that moves
 	cache := t.TempDir()
 	t.Setenv("XDG_CACHE_HOME", cache)
 	first, err := Build(t.Context())

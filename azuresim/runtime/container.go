@@ -253,7 +253,7 @@ func (a *attempt) bundle(img *image) error {
 	if rt.cgroups.limits {
 		limits, group = newLimits(a.limits(), rt.cgroups.swap), rt.cgroups.path(a.id)
 	}
-	spec := newSpec(process, a.r.spec.Hostname, fsys.dir, a.r.net.path(), group, a.mounts(), limits)
+	spec := rt.newSpec(process, a.r.spec.Hostname, fsys.dir, a.r.net.path(), group, a.mounts(), limits)
 	data, err := json.Marshal(spec)
 	if err != nil {
 		return err

@@ -203,7 +203,7 @@ func (s *imageStore) unpack(id string, layer v1.Layer, diffID v1.Hash) error {
 	}
 	defer content.Close()
 	sum := &counting{Reader: content, hash: sha256.New()}
-	options := &archive.TarOptions{}
+	options := s.rt.tarOptions()
 	if s.rt.mounts.overlay {
 		options.WhiteoutFormat = archive.OverlayWhiteoutFormat
 		err = archive.UntarUncompressed(sum, tree, options)
@@ -232,6 +232,11 @@ func (s *imageStore) unpack(id string, layer v1.Layer, diffID v1.Hash) error {
 		return err
 	}
 	return nil
+}
+
+// tarOptions are how layers are unpacked for this user.
+func (rt *Runtime) tarOptions() *archive.TarOptions {
+	return &archive.TarOptions{InUserNS: rt.nested, NoLchown: rt.single, BestEffortXattrs: rt.nested}
 }
 
 type counting struct {

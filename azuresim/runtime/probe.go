@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
-	"strings"
 
 	runc "github.com/containerd/go-runc"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -26,7 +25,7 @@ import (
 func (rt *Runtime) probe() error {
 	scratch := filepath.Join(rt.dir.replicas, ".probe") // swept by the next New in any case
 	defer func() { _ = os.RemoveAll(scratch) }()
-	if err := rt.mounts.probeOverlay(rt.dir.layers, scratch); err != nil {
+	if err := rt.mounts.probeOverlay(rt.dir.layers, scratch, rt.nested); err != nil {
 		return fmt.Errorf("cannot use data folder %s: %w", rt.dir.root, err)
 	}
 	if !rt.mounts.overlay {
@@ -38,19 +37,19 @@ func (rt *Runtime) probe() error {
 		return nil
 	}
 	if err := rt.tryContainer(filepath.Join(scratch, "unlimited"), false); err != nil {
-		return fmt.Errorf("cannot run containers on this machine: %w (%s)", err, advice())
+		return fmt.Errorf("cannot run containers on this machine: %w (%s)", err, rt.advice())
 	}
 	rt.log.Warn("CPU, memory and process limits are not enforced: control groups cannot be used here", "error", limited)
 	return nil
 }
 
 // advice is what usually helps, by what is around.
-func advice() string {
+func (rt *Runtime) advice() string {
 	if _, err := os.Stat("/.dockerenv"); err == nil {
 		return "this is a container: run it with --privileged"
 	}
-	if data, err := os.ReadFile("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"); err == nil && strings.TrimSpace(string(data)) == "1" && os.Geteuid() != 0 {
-		return "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or run as root"
+	if rt.nested {
+		return userNamespaceAdvice() + ", or run as root"
 	}
 	return "it needs root with CAP_SYS_ADMIN and CAP_NET_ADMIN, and runc 1.1 or newer: apt-get install runc"
 }
@@ -82,7 +81,7 @@ func (rt *Runtime) tryContainer(dir string, limits bool) error {
 		id = "probe-limited"
 		group, res = rt.cgroups.path(id), newLimits(azuresim.Resources{CPU: 0.5, MemoryBytes: 64 << 20}, rt.cgroups.swap)
 	}
-	data, err := json.Marshal(newSpec(process, "probe", rootDir, space.path(), group, nil, res))
+	data, err := json.Marshal(rt.newSpec(process, "probe", rootDir, space.path(), group, nil, res))
 	if err != nil {
 		return err
 	}

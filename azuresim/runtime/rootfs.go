@@ -35,7 +35,7 @@ func (rt *Runtime) newRootfs(img *image, dir string) (*rootfs, error) {
 				return err
 			}
 			r.mounted = true
-		} else if err := copyLayers(img.layers, r.dir); err != nil {
+		} else if err := copyLayers(img.layers, r.dir, rt.tarOptions()); err != nil {
 			return err
 		}
 		r.root, err = os.OpenRoot(r.dir)
@@ -84,8 +84,12 @@ func escapeOption(path string) string {
 
 // probeOverlay finds out whether this kernel mounts overlays on the data folder's file system, and whether it knows
 // volatile, which spares the syncs of files that nobody will read after a crash.
-func (m *mountNamespace) probeOverlay(layers, scratch string) error {
-	for i, options := range []string{"volatile,", ""} {
+func (m *mountNamespace) probeOverlay(layers, scratch string, nested bool) error {
+	marks := "" // where the marks of opaque folders are: root of a user namespace may not write trusted.*
+	if nested {
+		marks = "userxattr,"
+	}
+	for i, options := range []string{marks + "volatile,", marks} {
 		dir := filepath.Join(scratch, fmt.Sprintf("overlay-%d", i))
 		merged := filepath.Join(dir, "merged")
 		if err := os.MkdirAll(merged, 0o755); err != nil {
@@ -113,7 +117,7 @@ func (m *mountNamespace) probeOverlay(layers, scratch string) error {
 }
 
 // copyLayers is called in the folder of layers, where there is no overlay.
-func copyLayers(layers []string, to string) error {
+func copyLayers(layers []string, to string, options *archive.TarOptions) error {
 	for _, l := range layers {
 		if l == emptyLayer {
 			continue
@@ -122,7 +126,7 @@ func copyLayers(layers []string, to string) error {
 		if err != nil {
 			return err
 		}
-		_, err = archive.ApplyUncompressedLayer(to, file, &archive.TarOptions{})
+		_, err = archive.ApplyUncompressedLayer(to, file, options)
 		file.Close()
 		if err != nil {
 			return err

@@ -30,6 +30,7 @@ import (
 	"time"
 
 	runc "github.com/containerd/go-runc"
+	"github.com/moby/sys/userns"
 
 	"github.com/sockerless/sockerless/azuresim"
 )
@@ -64,6 +65,9 @@ type Runtime struct {
 	net     *network
 	images  *imageStore
 
+	nested bool // in a user namespace, see Enter
+	single bool // in which root is the only user
+
 	ctx    context.Context // ended by Close; downloads and back-offs hang on it
 	cancel context.CancelFunc
 
@@ -93,7 +97,7 @@ func New(opt Options) (_ *Runtime, err error) {
 		return nil, errors.New("cannot run replicas: no data folder given")
 	}
 	if os.Geteuid() != 0 {
-		return nil, errors.New("cannot run replicas as an ordinary user: run the simulator as root (sudo)")
+		return nil, errors.New("cannot run replicas as an ordinary user: the program must call Enter first, or run as root")
 	}
 	program, err := findRunc(opt.Runc)
 	if err != nil {
@@ -105,6 +109,7 @@ func New(opt Options) (_ *Runtime, err error) {
 	}
 	rt := &Runtime{
 		opt: opt, log: opt.Logger, replicas: map[string]*replica{},
+		nested: userns.RunningInUserNS(), single: singleUser(),
 		dir: folders{root: root, layers: filepath.Join(root, "layers"), replicas: filepath.Join(root, "replicas"), runc: filepath.Join(root, "runc")},
 	}
 	rt.ctx, rt.cancel = context.WithCancel(context.Background())
@@ -117,6 +122,9 @@ func New(opt Options) (_ *Runtime, err error) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("cannot make the data folder: %w", err)
 		}
+	}
+	if rt.single {
+		rt.log.Warn("the containers have no user but root: images that need another cannot run (apt-get install uidmap, and a range in /etc/subuid and /etc/subgid)")
 	}
 	if rt.lock, err = lockFolder(root); err != nil {
 		return nil, err

@@ -42,6 +42,10 @@ func TestMain(m *testing.M) {
 		victim(dir)
 		return
 	}
+	if dir, ok := os.LookupEnv("AZURESIM_TEST_ORDINARY"); ok {
+		ordinary(dir)
+		return
+	}
 	os.Exit(func() int {
 		if os.Geteuid() != 0 {
 			skip = "needs root"

@@ -24,13 +24,13 @@ const pidsLimit = 4096
 const specVersion = "1.0.2"
 
 // newSpec is the runc configuration around process.
-func newSpec(process *specs.Process, hostname, rootDir, netPath, cgroup string, mounts []specs.Mount, limits *specs.LinuxResources) *specs.Spec {
+func (rt *Runtime) newSpec(process *specs.Process, hostname, rootDir, netPath, cgroup string, mounts []specs.Mount, limits *specs.LinuxResources) *specs.Spec {
 	return &specs.Spec{
 		Version:  specVersion,
 		Process:  process,
 		Root:     &specs.Root{Path: rootDir},
 		Hostname: hostname,
-		Mounts:   append(systemMounts(), mounts...),
+		Mounts:   append(rt.systemMounts(), mounts...),
 		Linux: &specs.Linux{
 			CgroupsPath: cgroup,
 			Resources:   limits,
@@ -48,11 +48,15 @@ func newSpec(process *specs.Process, hostname, rootDir, netPath, cgroup string, 
 	}
 }
 
-func systemMounts() []specs.Mount {
+func (rt *Runtime) systemMounts() []specs.Mount {
+	terminals := []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}
+	if !rt.single {
+		terminals = append(terminals, "gid=5")
+	}
 	return []specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
-		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: terminals},
 		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},

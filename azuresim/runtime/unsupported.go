@@ -28,6 +28,9 @@ type Runtime struct{}
 
 var errLinux = errors.New("cannot run replicas: the simulator needs Linux (a virtual machine will do)")
 
+// Enter does nothing here.
+func Enter() error { return nil }
+
 // New fails: containers need Linux.
 func New(Options) (*Runtime, error) { return nil, errLinux }
 
