@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -37,13 +38,14 @@ type world struct {
 	*images.Service
 	host  string // the registry's
 	store store.Store
-	spool string // the folder of archives
+	spool string              // the folder of archives
+	auth  authn.Authenticator // of push
 }
 
 // newWorld starts a registry behind wrap, and opens a Service with a store of its own. The Service pushes to the registry.
 func newWorld(t *testing.T, wrap func(http.Handler) http.Handler, change func(*images.Options)) *world {
 	t.Helper()
-	w := &world{}
+	w := &world{auth: authn.Anonymous}
 	handler := ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))
 	if wrap != nil {
 		handler = wrap(handler)
@@ -59,9 +61,6 @@ func newWorld(t *testing.T, wrap func(http.Handler) http.Handler, change func(*i
 	w.store = st
 	w.spool = t.TempDir()
 	opt := images.Options{Registry: w.host, SpoolDir: w.spool, UserAgent: "sockerless-test"}
-	tr := &http.Transport{}
-	t.Cleanup(tr.CloseIdleConnections)
-	opt.Transport = tr
 	if change != nil {
 		change(&opt)
 	}
@@ -69,6 +68,7 @@ func newWorld(t *testing.T, wrap func(http.Handler) http.Handler, change func(*i
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(w.Close)
 	return w
 }
 
@@ -96,7 +96,7 @@ func created(at time.Time) alter {
 // makeImage makes an image of random layers, so that no two are alike.
 func makeImage(t *testing.T, layers int, changes ...alter) v1.Image {
 	t.Helper()
-	img := v1.Image(empty.Image)
+	var img v1.Image = empty.Image
 	for range layers {
 		img = appendLayer(t, img, randomTar(t))
 	}
@@ -131,9 +131,9 @@ func (w *world) push(t *testing.T, ref string, what remote.Taggable) {
 	}
 	switch what := what.(type) {
 	case v1.Image:
-		err = remote.Write(r, what)
+		err = remote.Write(r, what, remote.WithAuth(w.auth))
 	case v1.ImageIndex:
-		err = remote.WriteIndex(r, what)
+		err = remote.WriteIndex(r, what, remote.WithAuth(w.auth))
 	}
 	if err != nil {
 		t.Fatal(err)

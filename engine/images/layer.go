@@ -23,7 +23,7 @@ type layer struct {
 	media          types.MediaType
 	size           int64
 	open           func() io.Reader
-	close          func() error // gives the space back, if it has some of its own
+	close          func() // gives the space back, if it has some of its own
 }
 
 // counted adds up the bytes of r in count as they are read.
@@ -68,7 +68,7 @@ func readyLayer(ctx context.Context, sp *spool, from savedLayer, want digest.Dig
 	}
 	l := &layer{
 		digest: outer.Digest(), diffID: inner.Digest(), media: types.DockerLayer, size: from.at.size,
-		open: func() io.Reader { return sp.open(from.at) }, close: func() error { return nil },
+		open: func() io.Reader { return sp.open(from.at) }, close: func() {},
 	}
 	if kind == "zstd" {
 		l.media = types.OCILayerZStd
@@ -123,7 +123,7 @@ func compressLayer(r io.Reader, dir string, limit int64, check bool) (*layer, er
 	return &layer{
 		digest: outer.Digest(), diffID: inner.Digest(), media: types.DockerLayer, size: size,
 		open:  func() io.Reader { return io.NewSectionReader(file, 0, size) },
-		close: file.Close,
+		close: func() { file.Close() },
 	}, nil
 }
 

@@ -47,7 +47,7 @@ func (s *Service) load(ctx context.Context, archive io.Reader, say func(jsonstre
 	if err != nil {
 		return err
 	}
-	defer sp.Close()
+	defer sp.close()
 	var list []saved
 	if _, ok := sp.find("manifest.json"); ok { // newer versions of docker save write both
 		list, err = dockerArchive(sp)
@@ -100,9 +100,7 @@ func (s *Service) loadOne(ctx context.Context, p *push, sp *spool, img saved) er
 			return err
 		}
 		err = p.layer(ctx, repo, l)
-		if closeErr := l.close(); err == nil && closeErr != nil {
-			err = fmt.Errorf("cannot give back the space of a layer: %w", closeErr)
-		}
+		l.close()
 		if err != nil {
 			return err
 		}

@@ -69,7 +69,7 @@ func (s *Service) pull(ctx context.Context, ref string, opt sockerless.PullOptio
 	explain := func(err error) error { return pullError(ctx, named, auth != nil, err) }
 
 	var target name.Reference
-	short := ""
+	var short string // what the first line is about
 	if c, ok := named.(reference.Canonical); ok {
 		short = c.Digest().String()
 		target = repo.Digest(short)

@@ -1,10 +1,12 @@
 package images_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -459,7 +462,7 @@ func TestPullWithCredentials(t *testing.T) {
 				_, _, err := collect(w.Pull(t.Context(), ref, sockerless.PullOptions{Auth: auth}))
 				return err
 			}
-			denied := "pull access denied for " + w.host + "/app, repository does not exist or may require 'docker login': denied: requested access to the resource is denied"
+			denied := "pull access denied for " + w.host + "/app, repository does not exist or may require 'docker login': denied: authentication required"
 			wantError(t, pull(nil), sockerless.ENOTFOUND, denied)
 			wantError(t, pull(&registry.AuthConfig{}), sockerless.ENOTFOUND, denied)
 			wantError(t, pull(&registry.AuthConfig{Username: "me", Password: "wrong"}), sockerless.EUNAUTHORIZED, "unauthorized: ")
@@ -516,8 +519,46 @@ func TestNewPassword(t *testing.T) {
 // TestTokenLogin: a token pulls, and the user is told that jobs will not use it.
 func TestTokenLogin(t *testing.T) {
 	w := newWorld(t, behindTokens("me", "secret"), func(o *images.Options) { o.Registry = "" })
-	_, _, err := collect(w.Pull(t.Context(), w.host+"/app:1", sockerless.PullOptions{Auth: &registry.AuthConfig{RegistryToken: "good"}}))
-	wantError(t, err, sockerless.ENOTFOUND, "not found") // it got in
+	w.auth = &authn.Basic{Username: "me", Password: "secret"}
+	w.push(t, "app:1", makeImage(t, 1))
+	lines, _, err := collect(w.Pull(t.Context(), w.host+"/app:1", sockerless.PullOptions{Auth: &registry.AuthConfig{RegistryToken: "good"}}))
+	if err != nil || !slices.Contains(lines, "The login is a token, which jobs cannot use: they pull with the backend's own identity") {
+		t.Fatal(lines, err)
+	}
+	if _, credential, _ := w.Resolve(t.Context(), w.host+"/app:1"); credential != nil {
+		t.Fatal("a token is kept")
+	}
+}
+
+// TestKeychain: the backend's own credentials pull and push, a user's go before them, and none of them is kept.
+func TestKeychain(t *testing.T) {
+	w := newWorld(t, behindTokens("me", "secret"), func(o *images.Options) {
+		o.Keychain = keychain{o.Registry, &authn.Basic{Username: "me", Password: "secret"}}
+	})
+	rootfs := tarOf(t, file("f", "x"))
+	if _, _, err := collect(w.Import(t.Context(), sockerless.ImportOptions{Ref: "x"}, bytes.NewReader(rootfs))); err != nil {
+		t.Fatal(err)
+	}
+	img, _ := w.Find(t.Context(), "x")
+	w.pull(t, img.Source)
+	_, _, err := collect(w.Pull(t.Context(), img.Source, sockerless.PullOptions{Auth: &registry.AuthConfig{Username: "me", Password: "wrong"}}))
+	wantError(t, err, sockerless.EUNAUTHORIZED, "unauthorized: incorrect username or password")
+	w.pull(t, img.Source)
+	if w.Credential(img.Source) != nil {
+		t.Fatal("a credential for the configured registry is kept")
+	}
+}
+
+type keychain struct {
+	host string
+	auth authn.Authenticator
+}
+
+func (k keychain) Resolve(r authn.Resource) (authn.Authenticator, error) {
+	if r.RegistryStr() == k.host {
+		return k.auth, nil
+	}
+	return authn.Anonymous, nil
 }
 
 func TestAuth(t *testing.T) {

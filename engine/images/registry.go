@@ -88,8 +88,8 @@ func pullError(ctx context.Context, ref reference.Named, withAuth bool, err erro
 	}
 	code, message := diagnosis(answer)
 	denied := sockerless.Errorf(sockerless.ENOTFOUND,
-		"pull access denied for %s, repository does not exist or may require 'docker login': denied: requested access to the resource is denied",
-		reference.FamiliarName(ref))
+		"pull access denied for %s, repository does not exist or may require 'docker login': denied: %s",
+		reference.FamiliarName(ref), cmp.Or(message, "requested access to the resource is denied"))
 	switch {
 	case code == transport.NameUnknownErrorCode:
 		return sockerless.Errorf(sockerless.ENOTFOUND, "repository %s not found: name unknown: %s", reference.FamiliarName(ref), cmp.Or(message, "repository name not known to registry"))
@@ -135,7 +135,7 @@ func registryError(ctx context.Context, host string, err error) error {
 	if errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return sockerless.Errorf(sockerless.EUNAVAILABLE, "cannot reach registry %s: %w", host, err)
 	}
-	return sockerless.Errorf(sockerless.EUNAVAILABLE, "cannot use what registry %s answered: %w", host, err)
+	return sockerless.Errorf(sockerless.EUNAVAILABLE, "cannot use registry %s: %w", host, err)
 }
 
 // diagnosis takes the first error from a registry's answer, as dockerd does.
@@ -157,6 +157,11 @@ func newTransport() http.RoundTripper {
 type guard struct {
 	next     http.RoundTripper
 	insecure func(host string) bool
+}
+
+// CloseIdleConnections is what http.Client asks a transport for.
+func (g *guard) CloseIdleConnections() {
+	(&http.Client{Transport: g.next}).CloseIdleConnections()
 }
 
 // RoundTrip implements http.RoundTripper.

@@ -53,6 +53,8 @@ type Service struct {
 	store store.Store
 	log   *slog.Logger
 
+	carrier *guard
+
 	// change is held by whoever changes records, from looking at them until the store has them. Readers take mu only.
 	change sync.Mutex
 
@@ -125,9 +127,10 @@ func Open(ctx context.Context, st store.Store, opt Options) (*Service, error) {
 	if opt.SpoolLimit == 0 {
 		opt.SpoolLimit = defaultSpoolLimit
 	}
-	opt.Transport = &guard{next: opt.Transport, insecure: opt.Insecure}
+	carrier := &guard{next: opt.Transport, insecure: opt.Insecure}
+	opt.Transport = carrier
 	s := &Service{
-		opt: opt, store: st, log: opt.Logger,
+		opt: opt, store: st, log: opt.Logger, carrier: carrier,
 		images: map[string]*stored[record]{},
 		refs:   map[string]*stored[refRecord]{},
 		logins: map[string]*stored[login]{},
@@ -142,6 +145,9 @@ func Open(ctx context.Context, st store.Store, opt Options) (*Service, error) {
 	}
 	return s, nil
 }
+
+// Close drops idle connections to registries. What is going on is not stopped.
+func (s *Service) Close() { s.carrier.CloseIdleConnections() }
 
 // SetInUse tells how to find the ids of the containers that are made of an image. Call it once, before Remove may be
 // called; until then no image counts as used.

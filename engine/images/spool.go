@@ -92,8 +92,8 @@ func (sp *spool) fill(ctx context.Context, dir string, limit int64, r io.Reader)
 	}
 }
 
-// Close gives the space back.
-func (sp *spool) Close() error { return sp.file.Close() }
+// close gives the space back.
+func (sp *spool) close() { sp.file.Close() }
 
 // find returns where a file is, and whether it is there.
 func (sp *spool) find(name string) (extent, bool) {
