@@ -41,11 +41,11 @@ build: ## put the programs into bin/
 
 .PHONY: e2e
 e2e: setup-test build ## run the sessions of the real docker CLI alone; RUN=walkthrough picks one
-	$(GO) test ./e2e -count=1 -timeout 20m $(if $(RUN),-run 'TestSessions/$(RUN)') -v
+	$(GO) test ./e2e -count=1 -timeout 20m -parallel 4 $(if $(RUN),-run 'TestSessions/$(RUN)') -v
 
 .PHONY: soak
 soak: setup-test build ## the long sessions: hundreds of runs, a real Debian userland
-	SOCKERLESS_SOAK=1 $(GO) test ./e2e -count=1 -timeout 60m -v
+	SOCKERLESS_SOAK=1 $(GO) test ./e2e -count=1 -timeout 60m -parallel 2 -v
 
 .PHONY: bench
 bench: setup build ## measure beside a local dockerd, if there is one

@@ -36,6 +36,7 @@ func TestSessions(t *testing.T) {
 				continue
 			}
 			t.Run(name+"/"+mode, func(t *testing.T) {
+				t.Parallel() // sessions wait for a slow Azure most of the time; the Makefile says how many run at once
 				if strings.Contains(head, "# Soak only.") && !soak {
 					t.Skip("takes minutes: make soak runs it")
 				}
