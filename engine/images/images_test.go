@@ -96,7 +96,7 @@ func created(at time.Time) alter {
 // makeImage makes an image of random layers, so that no two are alike.
 func makeImage(t *testing.T, layers int, changes ...alter) v1.Image {
 	t.Helper()
-	var img v1.Image = empty.Image
+	img := empty.Image
 	for range layers {
 		img = appendLayer(t, img, randomTar(t))
 	}
