@@ -36,6 +36,9 @@ func (s *Service) Find(_ context.Context, ref string) (*sockerless.Image, error)
 
 // lookup finds what a reference means. Ref is empty in the answer if it was (the beginning of) an id. s.mu is held.
 func (s *Service) lookup(ref string) (refRecord, error) {
+	if len(ref) > maxReference {
+		return refRecord{}, badReference(reference.ErrReferenceInvalidFormat)
+	}
 	missing := sockerless.Errorf(sockerless.ENOTFOUND, "No such image: %s", bounded(ref))
 	parsed, err := reference.ParseAnyReference(ref)
 	if err != nil {
@@ -124,8 +127,14 @@ func familiar(key string) string {
 	return reference.FamiliarString(named)
 }
 
+// maxReference is more than a name (255), a tag (128) and a digest take. Looking at a megabyte takes seconds.
+const maxReference = 1024
+
 // parseRef reads what a user gave as the name of an image.
 func parseRef(ref string) (reference.Named, error) {
+	if len(ref) > maxReference {
+		return nil, badReference(reference.ErrReferenceInvalidFormat)
+	}
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
 		return nil, badReference(err)
