@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	docker "github.com/moby/moby/api/types/container"
@@ -18,6 +19,7 @@ import (
 	"github.com/sockerless/sockerless/agent/protocol"
 	"github.com/sockerless/sockerless/engine/logstore"
 	"github.com/sockerless/sockerless/tape"
+	"github.com/sockerless/sockerless/wire"
 )
 
 // Attach connects to the process's streams; before the process runs it stands until it does.
@@ -234,6 +236,7 @@ type lateSession struct {
 	once    sync.Once
 	session sockerless.Session // valid after ready; nil: there is none
 	err     error
+	failed  atomic.Bool // the process was never started: whatever ends the session is its end
 }
 
 // join gives the session to whoever holds this one. It is called once, or fail is.
@@ -272,7 +275,11 @@ func (l *lateSession) Read(b []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return s.Read(b)
+	n, err := s.Read(b)
+	if err != nil && l.failed.Load() {
+		err = io.EOF
+	}
+	return n, err
 }
 
 func (l *lateSession) Write(b []byte) (int, error) {
@@ -314,28 +321,35 @@ func (l *lateSession) Close() error {
 	return nil
 }
 
-// attachPending joins those who attached before the process runs. False: the link has trouble, and they go on waiting.
-func (r *run) attachPending(a *agent) bool {
-	r.c.mu.Lock()
-	pending := r.c.pending
-	r.c.pending = nil
-	r.c.mu.Unlock()
-	for i, late := range pending {
-		s, err := late.want.open(a.ctx, a)
-		if err != nil && !a.alive() {
-			r.c.mu.Lock()
-			r.c.pending = append(pending[i:len(pending):len(pending)], r.c.pending...)
+// attachPending joins those who attached before the process runs. If the link has trouble they go on waiting.
+func (r *run) attachPending(ctx context.Context, a *agent) error {
+	for {
+		r.c.mu.Lock()
+		if len(r.c.pending) == 0 {
 			r.c.mu.Unlock()
-			return false
+			return nil
 		}
-		if err != nil {
+		late := r.c.pending[0]
+		r.c.pending = r.c.pending[1:]
+		r.c.mu.Unlock()
+		s, err := late.want.open(ctx, a)
+		_, refused := errors.AsType[*wire.Error](err)
+		switch {
+		case err == nil:
+			r.c.mu.Lock()
+			r.joined = append(r.joined, late)
+			r.c.mu.Unlock()
+			late.join(s)
+		case refused:
 			r.warn("cannot attach to a container that is being started", err)
 			late.fail(err)
-			continue
+		default:
+			r.c.mu.Lock()
+			r.c.pending = append([]*lateSession{late}, r.c.pending...)
+			r.c.mu.Unlock()
+			return err
 		}
-		late.join(s)
 	}
-	return true
 }
 
 // Resize sets the size of the container's terminal. Before the start it is remembered.

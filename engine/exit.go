@@ -22,6 +22,12 @@ const (
 // for some time and knows no signal.
 func (r *run) watch() {
 	for r.stage() == stageRunning && r.e.ctx.Err() == nil {
+		if len(r.early) > 0 {
+			x := r.early[0]
+			r.early = r.early[1:]
+			r.exited(x)
+			continue
+		}
 		switch what, n := r.next(nil); what {
 		case exited:
 			r.exited(n.exit)

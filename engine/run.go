@@ -31,13 +31,15 @@ type run struct {
 	// Set by the stepping goroutine, which alone reads agent; others read current and, under c.mu, linked.
 	agent   *agent
 	current atomic.Pointer[agent]
-	linked  chan struct{} // closed while there is an agent
+	linked  chan struct{}  // closed while there is an agent
+	joined  []*lateSession // of a start that is under way; guarded by c.mu
 
 	// Of the stepping goroutine alone.
 	dialling context.CancelFunc
 	poll     *time.Timer
 	backoff  time.Duration
-	trouble  bool // the store does not take what is to be stored
+	trouble  bool   // the store does not take what is to be stored
+	early    []exit // that came before the start was answered
 }
 
 // exit is how a process ended.

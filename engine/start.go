@@ -221,11 +221,7 @@ func (r *run) meet() {
 		case linkUp:
 			return
 		case ended:
-			reason := r.explain()
-			if reason == "" {
-				reason = whyEnded(n.status)
-			}
-			r.failed(cannotRun(r.c, reason), codeEngine, stageOver)
+			r.failed(cannotRun(r.c, r.whyEnded(n.status)), codeEngine, stageOver)
 		case polled:
 			// Container Apps goes on for hours with an image that cannot be pulled: facts that are public in
 			// microsoft/azure-container-apps#1023. A reason that stays is taken for the last word.
@@ -276,6 +272,14 @@ func (r *run) explain() string {
 	return reason
 }
 
+// whyEnded is the reason why an execution has ended before its process ran.
+func (r *run) whyEnded(st driver.Status) string {
+	if reason := r.explain(); reason != "" {
+		return reason
+	}
+	return whyEnded(st)
+}
+
 func whyEnded(st driver.Status) string {
 	switch {
 	case st.Phase == driver.PhaseGone:
@@ -296,7 +300,7 @@ func (r *run) begin() {
 		for r.agent == nil && r.stage() == stageLinked && r.e.ctx.Err() == nil {
 			switch what, n := r.next(deadline.C); what {
 			case ended:
-				r.failed(cannotRun(r.c, whyEnded(n.status)), codeEngine, stageOver)
+				r.failed(cannotRun(r.c, r.whyEnded(n.status)), codeEngine, stageOver)
 			case timedOut:
 				r.failed(cannotRun(r.c, "its agent was lost"), codeEngine, stageEnding)
 			}
@@ -304,10 +308,14 @@ func (r *run) begin() {
 		return
 	}
 	a := r.agent
-	if !r.attachPending(a) {
-		return
-	}
-	res, err := a.client.Start(a.ctx, r.request())
+	var res protocol.StartResult
+	err := r.during(a, func(ctx context.Context) (err error) {
+		if err := r.attachPending(ctx, a); err != nil {
+			return err
+		}
+		res, err = a.client.Start(ctx, r.request())
+		return err
+	})
 	if _, refused := errors.AsType[*wire.Error](err); refused {
 		text, code := startRefusal(err)
 		r.failed(text, code, stageEnding)
@@ -321,6 +329,42 @@ func (r *run) begin() {
 		return
 	}
 	r.began(res)
+	// Who came while the process was being started missed nothing that it could have asked for.
+	if err := r.during(a, func(ctx context.Context) error { return r.attachPending(ctx, a) }); err != nil {
+		r.warn("cannot attach to a container that has just started", err)
+	}
+}
+
+// during asks the agent for something while the run goes on being watched: a link may be cut for minutes, and the start
+// be cancelled, or the execution end, meanwhile.
+func (r *run) during(a *agent, f func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(a.ctx)
+	defer cancel()
+	before := r.stage()
+	done := make(chan error, 1)
+	go func() { // ends with ctx
+		done <- f(ctx)
+		r.nudge()
+	}()
+	for {
+		select {
+		case err := <-done:
+			return err
+		default:
+		}
+		what, n := r.next(nil)
+		switch {
+		case what == ended && before == stageLinked:
+			r.failed(cannotRun(r.c, r.whyEnded(n.status)), codeEngine, stageOver)
+		case what == exited: // of the process that is being started: it is told again to who asks
+			r.early = append(r.early, n.exit)
+			continue
+		case r.stage() == before && r.agent == a && r.e.ctx.Err() == nil:
+			continue
+		}
+		cancel()
+		return <-done
+	}
 }
 
 // request is what the agent is asked to run.
@@ -366,6 +410,7 @@ func (r *run) began(res protocol.StartResult) {
 	if c.rec.Run.Stage != stageLinked {
 		return // cancelled meanwhile
 	}
+	r.joined = nil
 	a := c.attempt
 	err := c.change(func(rec *record) {
 		rec.Run.Stage, rec.Run.Incarnation = stageRunning, res.Incarnation
@@ -449,6 +494,12 @@ func (c *container) endAttempt(err error) {
 		s.fail(nil)
 	}
 	c.pending = nil
+	if c.run != nil {
+		for _, s := range c.run.joined {
+			s.failed.Store(true)
+		}
+		c.run.joined = nil
+	}
 }
 
 // startRefusal gives an agent's refusal of a container's start Docker's words and exit code.
