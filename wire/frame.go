@@ -7,12 +7,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 )
 
 const (
 	frameValue = 'v'
 	frameError = 'e'
 	frameEnd   = 'z'
+
+	// firstRead is how much of a frame memory is made for before any of it has come.
+	firstRead = 64 << 10
 )
 
 // appendFrame appends one frame to b: kind, length, then v in the form that its type has.
@@ -46,16 +50,17 @@ func readFrame(r *bufio.Reader, buf []byte) (kind byte, payload []byte, err erro
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return 0, buf, io.ErrUnexpectedEOF
 	}
-	size := binary.BigEndian.Uint32(head[1:])
+	size := int(binary.BigEndian.Uint32(head[1:]))
 	if size > MaxMessage {
 		return 0, buf, fmt.Errorf("cannot read a frame of %d bytes: at most %d", size, MaxMessage)
 	}
-	if uint32(cap(buf)) < size {
-		buf = make([]byte, size)
-	}
-	buf = buf[:size]
-	if _, err := io.ReadFull(r, buf); err != nil {
-		return 0, buf, io.ErrUnexpectedEOF
+	// A length that was announced is not yet worth its memory: the buffer grows with what has come.
+	for buf = buf[:0]; len(buf) < size; {
+		n := min(size-len(buf), max(len(buf), firstRead))
+		buf = slices.Grow(buf, n)[:len(buf)+n]
+		if _, err := io.ReadFull(r, buf[len(buf)-n:]); err != nil {
+			return 0, buf, io.ErrUnexpectedEOF
+		}
 	}
 	return head[0], buf, nil
 }
