@@ -32,12 +32,12 @@ func TestSessions(t *testing.T) {
 		for _, mode := range modes {
 			// A script says in its head that it runs in both modes, or that it is for the soak only.
 			head, _, _ := strings.Cut(string(text), "\n\n")
-			if mode == "forward" && !strings.Contains(head, "# Both agent modes.") {
+			if mode == "forward" && !strings.Contains(head, "Both agent modes.") {
 				continue
 			}
 			t.Run(name+"/"+mode, func(t *testing.T) {
 				t.Parallel() // sessions wait for a slow Azure most of the time; the Makefile says how many run at once
-				if strings.Contains(head, "# Soak only.") && !soak {
+				if strings.Contains(head, "Soak only.") && !soak {
 					t.Skip("takes minutes: make soak runs it")
 				}
 				m := &machine{bin: bin, mode: mode}

@@ -58,6 +58,7 @@ func steps(acr, dir string) []step {
 		{args: line("exec myjob cat /tmp/test.txt")},
 		{args: line("stop -t 1 myjob")},
 		{args: line("rm myjob")},
+		{args: line("wait talker")},
 		{args: line("container prune -f")},
 		{args: line("ps -a")},
 	}

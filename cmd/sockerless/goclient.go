@@ -57,6 +57,12 @@ func (g *goClient) run(ctx context.Context, s step, out io.Writer) error {
 			_, err = g.c.ContainerRestart(ctx, name, client.ContainerRestartOptions{Timeout: &second})
 		}
 		return err
+	case "wait":
+		code, err := exitOf(g.c.ContainerWait(ctx, args[0], client.ContainerWaitOptions{}))
+		if err == nil {
+			fmt.Fprintln(out, code)
+		}
+		return err
 	case "rm":
 		_, err := g.c.ContainerRemove(ctx, args[0], client.ContainerRemoveOptions{})
 		return err
@@ -135,14 +141,20 @@ func (g *goClient) create(ctx context.Context, run bool, args []string, out io.W
 	if _, err := stdcopy.StdCopy(out, out, a.Reader); err != nil {
 		return err
 	}
+	code, err := exitOf(wait)
+	if err == nil && code != 0 {
+		err = fmt.Errorf("exit code %d", code)
+	}
+	return err
+}
+
+// exitOf waits for what a wait was asked for.
+func exitOf(wait client.ContainerWaitResult) (int64, error) {
 	select {
 	case r := <-wait.Result:
-		if r.StatusCode != 0 {
-			return fmt.Errorf("exit code %d", r.StatusCode)
-		}
-		return nil
+		return r.StatusCode, nil
 	case err := <-wait.Error:
-		return err
+		return 0, err
 	}
 }
 
