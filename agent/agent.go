@@ -14,10 +14,13 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -101,6 +104,10 @@ func New(s Settings, version string, log *slog.Logger) (*Agent, error) {
 	// A process of the same user must not read the secret out of the agent's memory, its descriptors or its
 	// environment; proc(5), /proc/PID/: "ptrace access mode".
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("cannot hide the agent from its user's processes: %w", err)
+	}
+	// What the platform has left open is not for the user's processes; runc does the same.
+	if err := closeOnExec(); err != nil {
 		return nil, err
 	}
 	unix.Umask(0o022) // what dockerd's containers start with
@@ -367,6 +374,24 @@ func (a *Agent) running() (*incarnation, error) {
 
 func errNotRunning() error { return wire.Errorf(protocol.CodeNotRunning, "the process does not run") }
 
+// closeOnExec keeps every descriptor but the first three from what the agent starts.
+func closeOnExec() error {
+	err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
+	if err == nil {
+		return nil
+	}
+	entries, listErr := os.ReadDir("/proc/self/fd") // before Linux 5.11
+	if listErr != nil {
+		return fmt.Errorf("cannot close the platform's descriptors: %w", errors.Join(err, listErr))
+	}
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return nil
+}
+
 // addresses are the replica's own, without loopback.
 func addresses() []string {
 	all, err := net.InterfaceAddrs()
@@ -381,5 +406,3 @@ func addresses() []string {
 	}
 	return list
 }
-
-var errEnding = errors.New("the agent ends")

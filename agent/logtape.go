@@ -111,11 +111,12 @@ func (t *logTape) write(stream tape.Stream, chunk []byte, now time.Time) {
 			rest = append(rest, chunk...)
 			break
 		}
-		line := chunk[:space]
+		n := space
 		if end >= 0 {
-			line = chunk[:end+1]
+			n = end + 1
 		}
-		chunk = chunk[len(line):]
+		line := chunk[:n]
+		chunk = chunk[n:]
 		if len(rest) > 0 {
 			line = append(rest, line...)
 			rest = line[:0]
