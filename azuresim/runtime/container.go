@@ -33,10 +33,12 @@ type attempt struct {
 	dir  string
 	undo []func() error // in the order of making; run backwards
 
+	stdio   *outputPipes
 	runcPid atomic.Int64
 	started bool
-	ended   bool     // runc saw the process end
-	init    *os.File // pidfd of the container's first process, once started
+	init    *os.File // pidfd of the container's first process; nil if it ended before it could be opened
+	ended   bool     // runc saw that process end
+	dropped bool     // nobody took the output in time
 }
 
 // created is an error before the container's process ran.
@@ -56,6 +58,7 @@ func (a *attempt) run(img *image) (azuresim.ContainerResult, error) {
 	if err != nil {
 		return result, &createError{err}
 	}
+	a.stdio = stdio
 	live, dead := make(chan struct{}), make(chan struct{})
 	var pumps sync.WaitGroup
 	for _, s := range []struct {
@@ -106,9 +109,9 @@ func (a *attempt) run(img *image) (azuresim.ContainerResult, error) {
 	a.watch(pidFile, exited)
 	if a.started {
 		result.StartedAt = time.Now()
-		close(live)
 		a.r.event("ContainerCreated", "Normal", a.spec.Name, "Created container '%s'", a.spec.Name)
 		a.r.event("ContainerStarted", "Normal", a.spec.Name, "Started container '%s'", a.spec.Name)
+		close(live)
 		a.oversee(exited)
 	}
 	<-exited
@@ -123,12 +126,16 @@ func (a *attempt) run(img *image) (azuresim.ContainerResult, error) {
 	}
 	drained := make(chan struct{})
 	go func() { pumps.Wait(); close(drained) }() // ends with the pumps
+	timer := time.NewTimer(outputLinger)
+	if a.dropped {
+		timer.Reset(0)
+	}
 	select {
 	case <-drained:
-	case <-time.After(30 * time.Second):
-		rt.log.Warn("output is not taken; the rest of it is dropped", "container", a.id)
-		stdio.closeReaders()
+	case <-timer.C:
+		a.dropOutput()
 	}
+	timer.Stop()
 	result.ExitCode = status
 	if a.ended = runErr == nil && status >= 0; !a.ended {
 		result.ExitCode = 137 // runc itself was killed, with its container
@@ -144,7 +151,7 @@ func (a *attempt) watch(pidFile string, exited <-chan struct{}) {
 		if data, err := os.ReadFile(pidFile); err == nil { // renamed into place, so it is whole
 			a.started = true
 			if pid, err := strconv.Atoi(string(data)); err == nil {
-				a.init = openInit(pid, int(a.runcPid.Load()))
+				a.init = openChild(pid, int(a.runcPid.Load()))
 			}
 			return
 		}
@@ -163,30 +170,70 @@ func (a *attempt) watch(pidFile string, exited <-chan struct{}) {
 	}
 }
 
-// oversee carries the replica's stop to the running container.
+// oversee carries the replica's stop to the running container. It returns when the container has ended and runc has, or
+// was made to: runc stays until its output is taken, which is not certain to happen.
 func (a *attempt) oversee(exited <-chan struct{}) {
-	if a.init != nil {
+	gone := make(chan struct{})
+	if a.init == nil {
+		close(gone)
+	} else {
 		defer a.init.Close()
+		go func() { // ends with the process
+			awaitEnd(a.init)
+			close(gone)
+		}()
 	}
-	select {
-	case <-exited:
+	stop, kill := a.r.stop, a.r.kill
+	var late, untaken <-chan time.Time
+	for {
+		select {
+		case <-exited:
+			return
+		case <-gone:
+			gone, stop, kill, late = nil, nil, nil, nil
+			untaken = time.After(outputLinger)
+		case <-stop:
+			stop = nil
+			a.signal(unix.SIGTERM)
+		case <-kill:
+			stop, kill = nil, nil
+			a.signal(unix.SIGKILL)
+			late = time.After(killLinger)
+		case <-untaken:
+			a.dropOutput()
+			untaken, late = nil, time.After(killLinger)
+		case <-late:
+			a.r.rt.log.Error("runc does not end with its container", "container", a.id)
+			a.killRunc()
+			return
+		}
+	}
+}
+
+const (
+	outputLinger = 10 * time.Second // how long output of an ended container may wait to be taken
+	killLinger   = 10 * time.Second // how long a process may take to end after SIGKILL: it may hang in the kernel
+)
+
+// dropOutput gives up what an ended container has written and nobody takes.
+func (a *attempt) dropOutput() {
+	if !a.dropped {
+		a.dropped = true
+		a.r.rt.log.Warn("output is not taken; the rest of it is dropped", "container", a.id)
+		a.stdio.closeReaders()
+	}
+}
+
+// awaitEnd returns when the process of the pidfd has ended, or the file is closed.
+func awaitEnd(pidfd *os.File) {
+	conn, err := pidfd.SyscallConn()
+	if err != nil {
 		return
-	case <-a.r.stop:
-		a.signal(unix.SIGTERM)
 	}
-	select {
-	case <-exited:
-		return
-	case <-a.r.kill:
-		a.signal(unix.SIGKILL)
-	}
-	select {
-	case <-exited:
-	case <-time.After(10 * time.Second):
-		// The process hangs in the kernel; let go of it, free will try again.
-		a.r.rt.log.Error("a container does not end after SIGKILL", "container", a.id)
-		a.killRunc()
-	}
+	_ = conn.Read(func(fd uintptr) bool { // a pidfd is readable when the process has ended
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
+	})
 }
 
 // signal goes to the container's first process; the kernel ends the others with it.
@@ -211,11 +258,9 @@ func (a *attempt) killRunc() {
 	}
 }
 
-func openInit(pid, runcPid int) *os.File { return openChild(pid, runcPid) }
-
 // openChild opens pid if it is a child of parent: a pid alone may have been reused since it was written down.
 func openChild(pid, parent int) *os.File {
-	fd, err := unix.PidfdOpen(pid, 0)
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
 		return nil
 	}
@@ -296,11 +341,12 @@ func (a *attempt) mounts() []specs.Mount {
 	return out
 }
 
-// delete removes runc's state and the control groups. A container whose process ended under runc's eyes needs no more than
-// that; one that did not may still run, and runc knows how to end it.
+// delete ends what may still run, and removes runc's state and the control groups. Killing by control group misses nothing:
+// runc puts a container's first process into it before letting it go on. Without groups runc itself kills, by its state; it
+// then waits for the system's pid 1 to bury the process, which may take seconds.
 func (a *attempt) delete() error {
 	rt := a.r.rt
-	if !a.ended {
+	if !a.ended && !rt.cgroups.limits {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := rt.runc.Delete(ctx, a.id, &runc.DeleteOpts{Force: true}); err != nil {

@@ -243,6 +243,33 @@ func TestABackgroundProcessDoesNotHoldTheEnd(t *testing.T) {
 	}
 }
 
+// TestOutputThatNobodyTakesDoesNotHoldTheEnd: a stuck receiver costs lines, not the replica.
+func TestOutputThatNobodyTakesDoesNotHoldTheEnd(t *testing.T) {
+	rt := need(t)
+	stuck := make(chan struct{})
+	defer close(stuck)
+	ended := make(chan azuresim.ReplicaResult, 1)
+	r, err := rt.Start(t.Context(), azuresim.ReplicaSpec{
+		Name:       fmt.Sprintf("stuck-%d", names.next()),
+		Containers: []azuresim.ContainerSpec{{Name: "main", Image: box(), Command: []string{"sh", "-c", "yes | head -c 1000000"}}},
+		Output:     func(string, string, []byte) { <-stuck },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { <-r.Done(); ended <- r.Result() }() // ends with the replica
+	time.Sleep(500 * time.Millisecond)
+	r.Stop(0)
+	select {
+	case result := <-ended:
+		if c := one(t, result); c.ExitCode == 0 {
+			t.Errorf("result %+v of a container that could not write", c)
+		}
+	case <-time.After(killLinger + outputLinger + 20*time.Second):
+		t.Fatal("not done")
+	}
+}
+
 func TestStop(t *testing.T) {
 	rt := need(t)
 	for name, c := range map[string]struct {

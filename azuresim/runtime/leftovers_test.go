@@ -69,7 +69,7 @@ func TestManyReplicasLeaveNothing(t *testing.T) {
 		total = 40
 	}
 	round := func(count int) {
-		work := make(chan int)
+		work := make(chan int, count) // so that a worker that fails leaves nobody waiting
 		var workers sync.WaitGroup
 		for range 8 {
 			workers.Go(func() {

@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestAReplicaReachesTheHostsLoopback(t *testing.T) {
@@ -176,6 +178,58 @@ func TestADeadReplicasConnectionsEnd(t *testing.T) {
 		})
 	}
 	both.Wait()
+}
+
+func TestUDPToTheHost(t *testing.T) {
+	rt := need(t)
+	server, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	go func() { // ends with the server
+		buf := make([]byte, 2000)
+		for {
+			n, from, err := server.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			server.WriteTo(append([]byte("echo "), buf[:n]...), from)
+		}
+	}()
+	space, err := rt.net.attach()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer space.leave(0)
+	err = onThread(func() error {
+		if err := unix.Setns(int(space.space.ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			return err
+		}
+		conn, err := net.Dial("udp4", fmt.Sprint(hostIP, ":", server.LocalAddr().(*net.UDPAddr).Port))
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		for range 3 {
+			if _, err := conn.Write([]byte("hello")); err != nil {
+				return err
+			}
+			conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+			buf := make([]byte, 100)
+			n, err := conn.Read(buf)
+			if err != nil {
+				return err
+			}
+			if string(buf[:n]) != "echo hello" {
+				return fmt.Errorf("read %q", buf[:n])
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 func TestTargets(t *testing.T) {

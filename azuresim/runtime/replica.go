@@ -228,8 +228,11 @@ func (r *replica) runContainers(pulls map[string]*pulling, attempts *attemptList
 			return fmt.Errorf("init container %s: %w", c.Name, err)
 		}
 		r.record(result)
-		if result.ExitCode != 0 || r.ctx.Err() != nil {
+		if result.ExitCode != 0 {
 			return nil
+		}
+		if r.ctx.Err() != nil {
+			return errors.New("stopped before its containers started")
 		}
 	}
 	results := make([]azuresim.ContainerResult, len(r.spec.Containers))

@@ -31,6 +31,7 @@ import (
 
 	runc "github.com/containerd/go-runc"
 	"github.com/moby/sys/userns"
+	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/azuresim"
 )
@@ -98,6 +99,11 @@ func New(opt Options) (_ *Runtime, err error) {
 	}
 	if os.Geteuid() != 0 {
 		return nil, errors.New("cannot run replicas as an ordinary user: the program must call Enter first, or run as root")
+	}
+	if fd, err := unix.PidfdOpen(os.Getpid(), unix.PIDFD_NONBLOCK); err != nil {
+		return nil, fmt.Errorf("cannot run replicas: this kernel is too old, Linux 5.10 is the oldest: %w", err)
+	} else if err := unix.Close(fd); err != nil {
+		return nil, err
 	}
 	program, err := findRunc(opt.Runc)
 	if err != nil {
