@@ -131,7 +131,7 @@ func TestTheContainersWorld(t *testing.T) {
 		"shm":                  {"grep -c ' /dev/shm tmpfs' /proc/mounts", "1"},
 		"devices":              {"echo x > /dev/null && head -c 4 /dev/urandom | wc -c", "4"},
 		"no host devices":      {"ls /dev/kvm /dev/vda /dev/net/tun 2>&1 | grep -c 'No such'", "3"},
-		"proc/sys is readonly": {"echo 1 > /proc/sys/net/ipv4/ip_forward; cat /proc/sys/net/ipv4/ip_forward", "0"},
+		"proc/sys is readonly": {"echo 7 > /proc/sys/net/ipv4/ip_default_ttl; cat /proc/sys/net/ipv4/ip_default_ttl", "64"},
 		"masked files":         {"wc -c < /proc/keys; ls /sys/firmware | wc -l", "0\n0"},
 		"root is writable":     {"echo x > /file && cat /file", "x"},
 		"capabilities":         {"grep CapBnd /proc/self/status | cut -f2", "00000000a80425fb"},
