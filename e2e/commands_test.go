@@ -9,12 +9,18 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sockerless/sockerless/azuresim/minibox"
 )
 
 // commands are what a session may say beside testscript's own.
@@ -30,6 +36,11 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"ticks":      cmdTicks,
 	"capture":    cmdCapture,
 	"api":        cmdAPI,
+	"exitcode":   cmdExitCode,
+	"oneline":    cmdOneLine,
+	"host":       cmdHost,
+	"programs":   cmdPrograms,
+	"savedimage": cmdSavedImage,
 }
 
 // up [simulator flags]: starts simulator, backend and frontend, and sets DOCKER_HOST and ACR_SERVER.
@@ -57,6 +68,64 @@ func cmdFrontend(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(m.command(args, &m.frontend, m.startFrontend))
 }
 
+// programs FOLDER: the programs there are used instead of those in bin.
+func cmdPrograms(ts *testscript.TestScript, neg bool, args []string) {
+	machineOf(ts).programs = args[0]
+}
+
+// host start|stop|kill: `sockerless up -sim -sim-calm`; prints what it prints. stop wants exit code 0.
+func cmdHost(ts *testscript.TestScript, neg bool, args []string) {
+	m := machineOf(ts)
+	switch args[0] {
+	case "start":
+		out, err := m.startHost()
+		ts.Check(err)
+		fmt.Fprint(ts.Stdout(), out)
+		for line := range strings.Lines(out) {
+			k, v, _ := strings.Cut(strings.TrimSpace(strings.TrimPrefix(line, "export ")), "=")
+			ts.Setenv(k, v)
+		}
+		ts.Setenv("HOST_DATA", m.hostData())
+	case "stop":
+		ts.Check(m.host.end(syscall.SIGTERM))
+		if code := m.host.cmd.ProcessState.ExitCode(); code != 0 {
+			ts.Fatalf("sockerless up exited with %d: %s", code, m.log("sockerless"))
+		}
+	case "kill":
+		ts.Check(m.host.end(syscall.SIGKILL))
+	}
+}
+
+// exitcode N PROGRAM ARGS...: runs a program that is to exit with N; oneline looks at what it said.
+func cmdExitCode(ts *testscript.TestScript, neg bool, args []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(ts.Getenv("BIN"), args[1]), args[2:]...)
+	cmd.Env = []string{"HOME=" + ts.Getenv("HOME"), "SOCKERLESS_ACA_SUBSCRIPTION_ID=" + ts.Getenv("SOCKERLESS_ACA_SUBSCRIPTION_ID")}
+	out, err := cmd.CombinedOutput()
+	fmt.Fprintf(ts.Stdout(), "%s", out)
+	if got := strconv.Itoa(cmd.ProcessState.ExitCode()); got != args[0] {
+		ts.Fatalf("exit code %s (%v), want %s: %s", got, err, args[0], out)
+	}
+	machineOf(ts).said = string(out)
+}
+
+// oneline TEXT: what the program of exitcode said is one line with TEXT in it.
+func cmdOneLine(ts *testscript.TestScript, neg bool, args []string) {
+	if said := machineOf(ts).said; strings.Count(said, "\n") != 1 || !strings.Contains(said, args[0]) {
+		ts.Fatalf("not one line with %q: %s", args[0], said)
+	}
+}
+
+// savedimage FILE TAG: writes minibox as `docker save` would.
+func cmdSavedImage(ts *testscript.TestScript, neg bool, args []string) {
+	image, err := minibox.Image(filepath.Join(ts.Getenv("BIN"), "minibox"))
+	ts.Check(err)
+	tag, err := name.NewTag(args[1])
+	ts.Check(err)
+	ts.Check(tarball.WriteToFile(ts.MkAbs(args[0]), tag, image))
+}
+
 // [!] sim jobs: there are (no) jobs in the simulator; prints their names.
 // sim requests: prints "METHOD PATH STATUS" of every request since the last mark.
 // sim mark: forgets what was before.
@@ -81,8 +150,8 @@ func runSim(m *machine, args []string) (string, error) {
 	}
 	switch args[0] {
 	case "jobs":
-		var jobs []struct{ Name string }
-		if err := m.sim.get("/_sim/jobs", &jobs); err != nil {
+		jobs, err := m.sim.jobs()
+		if err != nil {
 			return "", err
 		}
 		var b strings.Builder
@@ -94,11 +163,8 @@ func runSim(m *machine, args []string) (string, error) {
 		}
 		return b.String(), nil
 	case "executions":
-		var jobs []struct {
-			Name       string
-			Executions []struct{ Name, Status string }
-		}
-		if err := m.sim.get("/_sim/jobs", &jobs); err != nil {
+		jobs, err := m.sim.jobs()
+		if err != nil {
 			return "", err
 		}
 		var b strings.Builder
@@ -124,6 +190,20 @@ func runSim(m *machine, args []string) (string, error) {
 			}
 		}
 		return b.String(), nil
+	case "preempt":
+		jobs, err := m.sim.jobs()
+		if err != nil {
+			return "", err
+		}
+		for _, j := range jobs {
+			if j.Tags["sockerless-name"] != args[1] {
+				continue
+			}
+			for _, e := range j.Executions {
+				return "", m.sim.post("/_sim/preempt", fmt.Sprintf(`{"execution":%q}`, e.Name))
+			}
+		}
+		return "", fmt.Errorf("no execution of %s", args[1])
 	case "fault":
 		return "", m.sim.post("/_sim/faults", strings.Join(args[1:], " "))
 	case "clear":
@@ -234,6 +314,19 @@ func cmdAPI(ts *testscript.TestScript, neg bool, args []string) {
 	text, err := io.ReadAll(resp.Body)
 	ts.Check(err)
 	fmt.Fprintf(ts.Stdout(), "%d %s\n", resp.StatusCode, text)
+}
+
+// job is one job as the simulator lists it.
+type job struct {
+	Name       string
+	Tags       map[string]string
+	Executions []struct{ Name, Status string }
+}
+
+func (s *simulator) jobs() ([]job, error) {
+	var jobs []job
+	err := s.get("/_sim/jobs", &jobs)
+	return jobs, err
 }
 
 // get, post and delete ask the simulator's own small API.

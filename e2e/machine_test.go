@@ -21,11 +21,14 @@ type machine struct {
 	bin, dir string
 	mode     string // "reverse" or "forward"
 	socket   string
-	port     int // of the backend; it stays the same over restarts, since agents come back to it
-	mark     int // the last request that `sim mark` has forgotten
+	port     int    // of the backend; it stays the same over restarts, since agents come back to it
+	mark     int    // the last request that `sim mark` has forgotten
+	said     string // by the last program of `exitcode`
+	programs string // folder of programs that are used before those of bin
 
 	sim               *simulator
 	backend, frontend *program
+	host              *program // everything in one process: `host start`
 }
 
 // simulator is a running azuresim.
@@ -77,6 +80,18 @@ func (m *machine) setup(env *testscript.Env) error {
 	env.Setenv("CODE_FILE", code)
 	env.Setenv("HOME", dir)
 	env.Setenv("DOCKER_CONFIG", filepath.Join(dir, "docker-config"))
+	source, err := filepath.Abs("..")
+	if err != nil {
+		return err
+	}
+	env.Setenv("SOURCE", source)
+	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPROXY", "GOFLAGS"} { // a session may build; its HOME is empty
+		value, err := exec.Command("go", "env", name).Output()
+		if err != nil {
+			return err
+		}
+		env.Setenv(name, strings.TrimSpace(string(value)))
+	}
 	env.Setenv("DOCKER_CLI", docker) // without the wrapper, to be sent signals
 	env.Setenv("BIN", m.bin)
 	env.Setenv("MODE", m.mode)
@@ -140,6 +155,27 @@ func (m *machine) startFrontend() error {
 	return m.await(p, "sockerless-frontend-docker", "unix", m.socket)
 }
 
+func (m *machine) hostData() string { return filepath.Join(m.dir, "host") }
+
+// startHost starts `sockerless up -sim -sim-calm` and returns the two lines that it prints.
+func (m *machine) startHost() (string, error) {
+	p, out, err := m.start("sockerless", []string{"up", "-sim", "-sim-calm", "-addr", "unix://" + m.socket, "-data", m.hostData()}, nil)
+	if err != nil {
+		return "", err
+	}
+	m.host = p
+	var b strings.Builder
+	lines := bufio.NewScanner(out)
+	for range 2 {
+		if !lines.Scan() {
+			return "", fmt.Errorf("sockerless up ended early: %s", m.log("sockerless"))
+		}
+		b.WriteString(lines.Text() + "\n")
+	}
+	go io.Copy(io.Discard, out) // ends with the host
+	return b.String(), nil
+}
+
 // start starts a program of bin/, its standard error in a log file.
 func (m *machine) start(name string, args, env []string) (*program, io.Reader, error) {
 	log, err := os.OpenFile(filepath.Join(m.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -147,7 +183,13 @@ func (m *machine) start(name string, args, env []string) (*program, io.Reader, e
 		return nil, nil, err
 	}
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(m.bin, name), args...)
+	path := filepath.Join(m.bin, name)
+	if own := filepath.Join(m.programs, name); m.programs != "" {
+		if _, err := os.Stat(own); err == nil {
+			path = own
+		}
+	}
+	cmd := exec.Command(path, args...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + m.dir, "TMPDIR=" + os.TempDir()}, env...)
 	cmd.Stderr = log
 	// If the test dies, what it started dies too.
@@ -224,7 +266,7 @@ func (p *program) end(sig syscall.Signal) error {
 }
 
 func (m *machine) stop() {
-	for _, p := range []*program{m.frontend, m.backend} {
+	for _, p := range []*program{m.frontend, m.backend, m.host} {
 		if p != nil {
 			p.end(syscall.SIGTERM)
 		}
@@ -244,7 +286,10 @@ func (m *machine) remove() {
 // logs returns the ends of what the programs logged.
 func (m *machine) logs() string {
 	var b strings.Builder
-	for _, name := range []string{"azuresim", "sockerless-backend-aca", "sockerless-frontend-docker"} {
+	for _, name := range []string{"azuresim", "sockerless-backend-aca", "sockerless-frontend-docker", "sockerless"} {
+		if _, err := os.Stat(filepath.Join(m.dir, name+".log")); err != nil {
+			continue
+		}
 		fmt.Fprintf(&b, "\n--- %s\n%s", name, m.log(name))
 	}
 	return b.String()

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sockerless/sockerless"
 	"github.com/sockerless/sockerless/backends/aca"
 	"github.com/sockerless/sockerless/backends/aca/server"
 	"github.com/sockerless/sockerless/frontends/docker/dockerapi"
@@ -158,6 +159,11 @@ func startHost(ctx context.Context, opt hostOptions) (_ *host, err error) {
 		return nil, errors.Join(err, agents.Close())
 	}
 	h.serve(func() error { return h.backend.Serve(serving, agents) })
+	if opt.Sim {
+		if err := knowMinibox(ctx, h.backend.Backend().Images, h.ACR+"/minibox:latest"); err != nil {
+			return nil, err
+		}
+	}
 	socket, err := dockerapi.Listen(ctx, opt.Addr)
 	if err != nil {
 		return nil, err
@@ -168,6 +174,16 @@ func startHost(ctx context.Context, opt hostOptions) (_ *host, err error) {
 	api := dockerapi.New(h.backend.Backend(), dockerapi.Options{Version: versionText(), Logger: log})
 	h.serve(func() error { return dockerapi.Serve(serving, socket, api, log) })
 	return h, nil
+}
+
+// knowMinibox pulls the image that works without internet and gives it its short name.
+func knowMinibox(ctx context.Context, images sockerless.ImageService, ref string) error {
+	for _, err := range images.Pull(ctx, ref, sockerless.PullOptions{}) {
+		if err != nil {
+			return err
+		}
+	}
+	return images.Tag(ctx, ref, "minibox:latest")
 }
 
 // serve runs a listener until Close.
