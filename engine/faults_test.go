@@ -328,9 +328,9 @@ func TestAgentKilled(t *testing.T) {
 func TestSilentAgent(t *testing.T) {
 	t.Parallel()
 	r, f := newFaulty(t, rigOptions{mem: memdriver.Options{StopGrace: 100 * time.Millisecond}})
-	id := r.create(sh("echo ready; kill -STOP $PPID; sleep 600"))
+	id := r.create(sh("sleep 0.3; kill -STOP $PPID; sleep 600"))
 	r.start(id)
-	time.Sleep(300 * time.Millisecond)
+	time.Sleep(600 * time.Millisecond)
 	grace := 100 * time.Millisecond
 	if err := r.b.Containers.Stop(t.Context(), id, sockerless.StopOptions{Grace: &grace}); err != nil {
 		t.Fatal(err)

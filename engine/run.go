@@ -58,7 +58,7 @@ const (
 	pollFirst   = 5 * time.Second // after a link's end, before the cloud is asked
 	pollSoon    = time.Second     // when there is a reason to ask
 	pollMost    = time.Minute
-	checkLinked = 10 * time.Second // how often a link is looked at for a cut; asks nobody
+	checkLinked = 5 * time.Second // how often a link is looked at for a cut; asks nobody
 )
 
 // newRun makes the live side of c.rec.Run and makes it known to agents. c.mu is held.
