@@ -9,10 +9,6 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 
-# golangci-lint's own authors advise against a `tool` line: it would pull its dependencies into ours.
-LINT_VERSION := v2.15.0
-LINT         := $(BIN)/tools/golangci-lint-$(LINT_VERSION)
-
 .PHONY: help
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -64,13 +60,8 @@ vet: ## go vet
 	$(GO) vet ./...
 
 .PHONY: lint
-lint: $(LINT) ## golangci-lint, see .golangci.yaml
-	$(LINT) run ./...
-
-$(LINT):
-	@mkdir -p $(@D)
-	GOBIN=$(CURDIR)/$(@D) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
-	mv $(@D)/golangci-lint $@
+lint: ## golangci-lint, see .golangci.yaml; its version is the tool line of tools/lint.mod
+	$(GO) tool -modfile=tools/lint.mod golangci-lint run ./...
 
 .PHONY: cross
 cross: ## the frontend builds, and its tests compile, for the laptops that it is for

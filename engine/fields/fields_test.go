@@ -328,7 +328,7 @@ func TestCheckImage(t *testing.T) {
 }
 
 func TestMarkdown(t *testing.T) {
-	golden := filepath.Join("testdata", "fields.md")
+	golden := filepath.Join("..", "..", "docs", "commands", "options.md")
 	if *update {
 		if err := os.WriteFile(golden, []byte(fields.Markdown()), 0o644); err != nil {
 			t.Fatal(err)
