@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -18,25 +19,36 @@ import (
 )
 
 // lockFolder takes the data folder for this process. The guard of a predecessor that was killed a moment ago holds the
-// lock until its containers are dead, so a held lock is tried again for some seconds.
+// lock until its containers are dead; that is waited for, a living simulator is not.
 func lockFolder(dir string) (*os.File, error) {
 	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock the data folder: %w", err)
 	}
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return file, nil
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			break
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+		text := make([]byte, 20)
+		n, _ := file.ReadAt(text, 0) // nothing, from a holder that has not written yet, is waited for
+		holder, perr := strconv.Atoi(string(text[:n]))
+		if perr == nil && !errors.Is(unix.Kill(holder, 0), unix.ESRCH) || time.Now().After(deadline) {
 			file.Close()
-			if errors.Is(err, unix.EWOULDBLOCK) {
-				return nil, fmt.Errorf("cannot use data folder %s: another simulator runs on it", dir)
-			}
-			return nil, fmt.Errorf("cannot lock data folder %s: %w", dir, err)
+			return nil, fmt.Errorf("cannot use data folder %s: another simulator runs on it (process %s)", dir, text[:n])
 		}
 	}
+	if err == nil {
+		err = file.Truncate(0)
+	}
+	if err == nil {
+		_, err = file.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
+	}
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("cannot lock data folder %s: %w", dir, err)
+	}
+	return file, nil
 }
 
 // sweep ends what a predecessor that was killed has left: containers by runc's state, stray processes by their control

@@ -136,6 +136,9 @@ func New(opt Options) (_ *Runtime, err error) {
 		return nil, err
 	}
 	rt.runc = &runc.Runc{Command: program, Root: rt.dir.runc, LogFormat: runc.JSON, Setpgid: true}
+	if _, err := rt.runc.Version(rt.ctx); err != nil {
+		return nil, fmt.Errorf("cannot run replicas: %s does not work: %w (apt-get install runc)", program, err)
+	}
 	if rt.cgroups, err = findCgroups(root); err != nil {
 		return nil, err
 	}
