@@ -41,7 +41,7 @@ type attempt struct {
 	dropped bool     // nobody took the output in time
 }
 
-// created is an error before the container's process ran.
+// createError is an error before the container's process ran.
 type createError struct{ err error }
 
 func (e *createError) Error() string { return e.err.Error() }

@@ -28,13 +28,11 @@ func TestSplitLines(t *testing.T) {
 		"many full pieces":            {strings.Repeat(full, 9) + "end\n", append(slices.Repeat([]string{full}, 9), "end")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for size, r := range map[string]func(string) *bytes.Reader{"at once": func(s string) *bytes.Reader { return bytes.NewReader([]byte(s)) }} {
-				var got, slow []string
-				splitLines(r(c.in), func(line []byte) { got = append(got, string(line)) })
-				splitLines(iotest.OneByteReader(r(c.in)), func(line []byte) { slow = append(slow, string(line)) })
-				if !slices.Equal(got, c.want) || !slices.Equal(slow, c.want) {
-					t.Errorf("%s: %d lines, byte by byte %d, want %d", size, len(got), len(slow), len(c.want))
-				}
+			var got, slow []string
+			splitLines(strings.NewReader(c.in), func(line []byte) { got = append(got, string(line)) })
+			splitLines(iotest.OneByteReader(strings.NewReader(c.in)), func(line []byte) { slow = append(slow, string(line)) })
+			if !slices.Equal(got, c.want) || !slices.Equal(slow, c.want) {
+				t.Errorf("%d lines, byte by byte %d, want %d", len(got), len(slow), len(c.want))
 			}
 		})
 	}
