@@ -177,7 +177,7 @@ func (r *run) linger() time.Duration {
 // end makes sure that nothing of the execution is left.
 func (r *run) end() {
 	if a := r.agent; a != nil {
-		if err := a.release(); err != nil {
+		if err := a.release(); err != nil && !errors.Is(err, link.ErrClosed) { // it may be gone before its answer is here
 			r.warn("an agent does not end when it is told to", err)
 		} else if r.left() {
 			r.to(stageEnding, stageOver, nil)
