@@ -55,7 +55,7 @@ func (c *Config) Settings(s *Settings) {
 	s.String(&c.Location, "SOCKERLESS_ACA_LOCATION", "location", "region of the environment")
 	s.String(&c.Workspace, "SOCKERLESS_ACA_LOG_ANALYTICS_WORKSPACE", "log-analytics-workspace",
 		"Log Analytics workspace of the environment: its customer id (a GUID), or its ARM id")
-	s.String(&c.StorageAccount, "SOCKERLESS_ACA_STORAGE_ACCOUNT", "storage-account", "storage account for volumes")
+	s.String(&c.StorageAccount, "SOCKERLESS_ACA_STORAGE_ACCOUNT", "storage-account", "storage account for volumes, which are not offered yet; docker info shows it")
 	s.String(&c.AgentImage, "SOCKERLESS_ACA_AGENT_IMAGE", "agent-image",
 		"image with the agent; if it is not set, the backend pushes its own into the registry")
 	s.String(&c.AgentBinary, "SOCKERLESS_AGENT_BINARY", "agent-binary",

@@ -8,4 +8,11 @@
 // The driver talks to Azure Resource Manager (jobs and their executions), Log Analytics (the archive of the output, and
 // the system log that says why an execution does not come up), and the configured container registry (the agent's image,
 // and the token with which the backend pulls and pushes). Retrying is the Azure SDK's policy's alone.
+//
+// # Rights
+//
+// The backend's own identity needs: on the resource group, Container Apps Jobs Contributor; on the environment,
+// Microsoft.App/managedEnvironments/join/action, which Container Apps ManagedEnvironments Contributor has; on the identity
+// that pulls, Managed Identity Operator; on the workspace, Log Analytics Reader; on the registry, AcrPush. The identity
+// that pulls needs AcrPull on the registry, and nothing else: it is on every job, and out of reach of what runs there.
 package aca

@@ -478,7 +478,7 @@ func TestDefaultCredential(t *testing.T) {
 	}
 	defer driver.Close(d)
 	_, err = d.Start(t.Context(), tc.spec())
-	if sockerless.ErrorCode(err) != sockerless.EUNAUTHORIZED || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "AADSTS7000215") {
+	if sockerless.ErrorCode(err) != sockerless.EUNAUTHORIZED || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "cannot sign in to Azure: AADSTS7000215: ") {
 		t.Errorf("error of a wrong secret is %v (%s), want %s in one line", err, sockerless.ErrorCode(err), sockerless.EUNAUTHORIZED)
 	}
 }

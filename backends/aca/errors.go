@@ -35,7 +35,7 @@ func explain(err error, doing string, args ...any) error {
 		return &sockerless.Error{Code: codeOf(refused.StatusCode, code), Err: err,
 			Message: fmt.Sprintf("cannot %s: Azure answered %s%s", doing, status(refused.StatusCode, code), message)}
 	}
-	reason, code := oneLine(err.Error()), sockerless.EINTERNAL
+	reason, code := shorten(err.Error(), answerLimit), sockerless.EINTERNAL
 	var network net.Error
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -43,7 +43,7 @@ func explain(err error, doing string, args ...any) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		reason, code = "Azure did not answer in time", sockerless.ETIMEOUT
 	case signInFailed(err):
-		reason, code = "cannot sign in to Azure: "+reason, sockerless.EUNAUTHORIZED
+		reason, code = "cannot sign in to Azure: "+signInReason(err), sockerless.EUNAUTHORIZED
 	case errors.As(err, &network):
 		reason, code = "Azure cannot be reached: "+reason, sockerless.EUNAVAILABLE
 	}
@@ -61,6 +61,21 @@ func signInFailed(err error) bool {
 	// and so does nothing else that carries no response.
 	var final interface{ NonRetriable() }
 	return errors.As(err, &final)
+}
+
+// signInReason is what Entra says, "AADSTS7000215: Invalid client secret...", where it says something.
+func signInReason(err error) string {
+	var failed *azidentity.AuthenticationFailedError
+	if errors.As(err, &failed) && failed.RawResponse != nil {
+		body, payloadErr := runtime.Payload(failed.RawResponse)
+		var told struct {
+			Description string `json:"error_description"`
+		}
+		if payloadErr == nil && json.Unmarshal(body, &told) == nil && told.Description != "" {
+			return strings.TrimSuffix(shorten(told.Description, answerLimit), ".")
+		}
+	}
+	return shorten(err.Error(), answerLimit)
 }
 
 // codeOf decides what Azure's answer means. A failed long-running operation is told with a status of 200.

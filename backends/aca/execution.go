@@ -317,8 +317,9 @@ func (e *execution) status() driver.Status {
 			if s.Phase == driver.PhaseEnded && c.Code != nil {
 				s.ExitCode = c.Code
 			}
-			if s.Reason == "" {
-				s.Reason = oneLine(c.AdditionalInformation)
+			// "Completed" and "Error" say no more than the code does; "OOMKilled" does.
+			if info := oneLine(c.AdditionalInformation); s.Reason == "" && s.Phase == driver.PhaseEnded && info != "Completed" && info != "Error" {
+				s.Reason = info
 			}
 		}
 	}

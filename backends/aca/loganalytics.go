@@ -172,6 +172,9 @@ var troubles = map[string]string{
 	"FailedScheduling":       "no node has room for it",
 }
 
+// recovered are the reasons after which an earlier trouble is over: a pull that went wrong once is tried again.
+var recovered = map[string]bool{"PulledImage": true, "ContainerStarted": true}
+
 // Explain returns why a run does not come up, out of the system log; "" if that tells nothing, yet or at all.
 func (d *Driver) Explain(ctx context.Context, run driver.Run) (string, error) {
 	if d.logs.path == "" || d.logs.endpoint == "" || !executionPattern.MatchString(run.Execution) {
@@ -185,7 +188,10 @@ func (d *Driver) Explain(ctx context.Context, run driver.Run) (string, error) {
 	if err != nil {
 		return "", explain(err, "read the system log of execution %s", run.Execution)
 	}
-	for _, row := range rows {
+	for _, row := range rows { // the newest first
+		if recovered[row["Reason"]] {
+			return "", nil
+		}
 		if trouble, ok := troubles[row["Reason"]]; ok {
 			return fmt.Sprintf("%s (%s: %s)", trouble, row["Reason"], strings.TrimSuffix(shorten(row["Text"], answerLimit), ".")), nil
 		}

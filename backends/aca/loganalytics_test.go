@@ -195,4 +195,12 @@ func TestExplain(t *testing.T) {
 		}
 		return why == "the image cannot be pulled (ImagePullFailure: Failed to pull image 'x': not found)"
 	})
+	tc.replicas.list()[0].spec.Events(azuresim.Event{Time: time.Now(), Reason: "PulledImage", Type: "Normal", Container: "main", Message: "Pulled image 'x'."})
+	tc.eventually("a pull that went well at last is no reason", func() bool {
+		why, err := explainer.Explain(t.Context(), run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return why == ""
+	})
 }

@@ -110,7 +110,7 @@ func (c cloud) backend(t *testing.T, dir, addr string, forward bool) backend {
 		_, port, _ := net.SplitHostPort(l.Addr().String())
 		a.CallbackURL = "http://host.azuresim.internal:" + port
 	}
-	var log io.Writer = io.Discard
+	log := io.Discard
 	if testing.Verbose() {
 		log = t.Output()
 	}

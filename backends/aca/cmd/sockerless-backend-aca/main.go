@@ -79,14 +79,14 @@ func (m *Main) run(ctx context.Context) error {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(m.Stderr, &slog.HandlerOptions{Level: level}))
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", config.Addr)
-	if err != nil {
-		return fmt.Errorf("cannot listen on %s: %w", config.Addr, err)
-	}
+	// The folder comes before the address: of two backends on one folder the second is told so.
 	s, err := server.Open(ctx, *config, server.Options{Version: version, Logger: log})
 	if err != nil {
-		listener.Close()
 		return err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", config.Addr)
+	if err != nil {
+		return errors.Join(fmt.Errorf("cannot listen on %s: %w", config.Addr, err), closeServer(ctx, s))
 	}
 	log.Info("backend is ready", "address", listener.Addr().String(), "data", config.DataDir, "version", version)
 	if m.Listening != nil {
@@ -94,9 +94,13 @@ func (m *Main) run(ctx context.Context) error {
 	}
 	err = s.Serve(ctx, listener)
 	log.Info("backend ends; containers go on")
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	return errors.Join(err, closeServer(ctx, s))
+}
+
+func closeServer(ctx context.Context, s *server.Server) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	return errors.Join(err, s.Close(ending))
+	return s.Close(ctx)
 }
 
 // configure reads variables and flags. A nil configuration without an error means that all is done.
