@@ -47,7 +47,7 @@ type Agent struct {
 	output   *output
 	execs    *execTable
 	server   *http.Server
-	requests requests
+	requests *requests
 
 	over    chan struct{} // closed when the agent has decided to end
 	ctx     context.Context
@@ -130,6 +130,7 @@ func New(s Settings, version string, log *slog.Logger) (*Agent, error) {
 		events:   newEventLog(),
 		tee:      newTee(os.Stdout, os.Stderr),
 		execs:    newExecTable(),
+		requests: newRequests(),
 		over:     make(chan struct{}),
 		phase:    protocol.PhaseHeld,
 		coming:   newIncarnation(),

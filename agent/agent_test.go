@@ -27,7 +27,10 @@ import (
 )
 
 // program is the agent, built once.
-var program string
+var (
+	program    string
+	buildFlags []string
+)
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "agent-test-")
@@ -36,8 +39,10 @@ func TestMain(m *testing.M) {
 	}
 	os.Chmod(dir, 0o755) // other users run it too
 	program = filepath.Join(dir, "sockerless-agent")
-	build := exec.Command("go", "build", "-o", program, "./cmd/sockerless-agent")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build := exec.Command("go", append(append([]string{"build", "-o", program}, buildFlags...), "./cmd/sockerless-agent")...)
+	if len(buildFlags) == 0 {
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	}
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "cannot build the agent: %v\n%s", err, out)
 		os.Exit(1)
@@ -162,6 +167,9 @@ func (b *box) close() {
 		b.t.Error("the agent does not end")
 		b.cmd.Process.Kill()
 		<-b.ended
+	}
+	if strings.Contains(b.stderr.String(), "DATA RACE") {
+		b.t.Error("the race detector has found something in the agent")
 	}
 	if b.t.Failed() && b.stderr.Len() > 0 {
 		b.t.Logf("agent's stderr: %.2000s", b.stderr)

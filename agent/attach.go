@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/sockerless/sockerless/agent/protocol"
 	"github.com/sockerless/sockerless/tape"
@@ -44,7 +45,11 @@ func (a *Agent) attach(ctx context.Context, req protocol.AttachRequest, accept f
 	if err != nil {
 		return err
 	}
-	go a.attachInput(conn, req, i, c) // ends when conn is closed, behind the end of this function
+	heard := make(chan struct{})
+	go func() { // ends when the client's input does, or conn is closed behind the end of this function
+		defer close(heard)
+		a.attachInput(conn, req, i, c)
+	}()
 	if req.Replay && !a.replay(conn, req.After, last, rest, raw, c) {
 		return nil
 	}
@@ -61,7 +66,23 @@ func (a *Agent) attach(ctx context.Context, req protocol.AttachRequest, accept f
 	if c.abandoned() {
 		return conn.Reset()
 	}
-	return conn.CloseWrite()
+	err = conn.CloseWrite()
+	a.hearOut(heard)
+	return err
+}
+
+// hearOut waits until a client has closed its side, which it does when it has read everything, so that the agent's end does not
+// come before. A client that takes its time delays that end for endPatience.
+func (a *Agent) hearOut(heard <-chan struct{}) {
+	select {
+	case <-heard:
+		return
+	case <-a.over:
+	}
+	select {
+	case <-heard:
+	case <-time.After(endPatience):
+	}
 }
 
 // attachable returns the incarnation that a client wants to join. a.gate is held for reading.

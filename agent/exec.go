@@ -23,21 +23,24 @@ func (a *Agent) exec(_ context.Context, req protocol.ExecRequest, accept func() 
 		return err
 	}
 	conn, err := accept()
+	heard := make(chan struct{})
 	s := &execSession{execution: e, conn: conn}
 	if err != nil {
 		s.dead.Store(true)
 		e.process.closeStdin()
 	} else {
-		go s.input(req) // ends when conn is closed, at the latest behind the end of this function
+		go func() { // ends when the client's input does, or conn is closed behind the end of this function
+			defer close(heard)
+			s.input(req)
+		}()
 	}
 	s.wait(a.pumpExec(e, s.take))
-	if err != nil {
+	if err != nil || s.dead.Load() {
 		return err
 	}
-	if !s.dead.Load() {
-		return conn.CloseWrite()
-	}
-	return nil
+	err = conn.CloseWrite()
+	a.hearOut(heard)
+	return err
 }
 
 // execDetached runs a process whose streams nobody wants.

@@ -216,6 +216,7 @@ func TestHeldAgentGivesUp(t *testing.T) {
 }
 
 func TestHowLongTheAgentStays(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name     string
 		req      protocol.StartRequest
@@ -257,6 +258,7 @@ func TestHowLongTheAgentStays(t *testing.T) {
 }
 
 func TestStartWithinTheLinger(t *testing.T) {
+	t.Parallel()
 	b := newBox(t, boxOptions{})
 	dir := t.TempDir()
 	b.start(protocol.StartRequest{Process: sh("echo kept > " + dir + "/file"), Linger: 500 * time.Millisecond})
@@ -269,6 +271,7 @@ func TestStartWithinTheLinger(t *testing.T) {
 }
 
 func TestPlatformStop(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name, script string
 		code         int

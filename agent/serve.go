@@ -42,6 +42,7 @@ func (a *Agent) Run() int {
 	<-a.over
 	killDescendants()
 	a.output.finish()
+	a.server.SetKeepAlivesEnabled(false) // each answer is the last on its stream, which then has an end of its own
 	a.requests.drain(endPatience)
 	cancel() // says goodbye on the links
 	served.Wait()
@@ -151,7 +152,13 @@ func (a *Agent) hello() link.Hello {
 
 // serve answers on a link until it ends, or ctx does; then it says goodbye.
 func (a *Agent) serve(ctx context.Context, l *link.Link) {
-	stop := context.AfterFunc(ctx, func() { l.Close() })
+	stop := context.AfterFunc(ctx, func() {
+		// A goodbye ends streams where they are, so the other end gets all of them first.
+		for end := time.Now().Add(endPatience); l.Stats().Unacked > 0 && l.Connected() && time.Now().Before(end); {
+			time.Sleep(5 * time.Millisecond)
+		}
+		l.Close()
+	})
 	defer stop()
 	a.server.Serve(l) //nolint:errcheck // the link's own error says why it ended
 	l.Close()
@@ -162,6 +169,7 @@ type linkKey struct{}
 func (a *Agent) newServer() *http.Server {
 	return &http.Server{
 		Handler:           a.requests.count(a.handler()),
+		ConnState:         a.requests.state,
 		ReadHeaderTimeout: 30 * time.Second,
 		ErrorLog:          log.New(io.Discard, "", 0), // the link says what there is to say
 		BaseContext: func(l net.Listener) context.Context {
@@ -178,24 +186,38 @@ func connected(ctx context.Context) func() bool {
 	return func() bool { return true }
 }
 
-// requests counts the requests and sessions that are being answered.
+// requests knows the requests and sessions that are being answered.
 type requests struct {
-	mu   sync.Mutex
-	n    int
-	idle bell
+	mu       sync.Mutex
+	active   map[net.Conn]struct{} // an answer is not written yet, or in the server's buffer
+	handlers int                   // those of sessions have taken their connection over
+	idle     bell
+}
+
+func newRequests() *requests { return &requests{active: map[net.Conn]struct{}{}} }
+
+// state is the server's hook.
+func (r *requests) state(c net.Conn, s http.ConnState) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s == http.StateActive {
+		r.active[c] = struct{}{}
+		return
+	}
+	delete(r.active, c)
+	r.idle.ring()
 }
 
 func (r *requests) count(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r.mu.Lock()
-		r.n++
+		r.handlers++
 		r.mu.Unlock()
 		defer func() {
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			if r.n--; r.n == 0 {
-				r.idle.ring()
-			}
+			r.handlers--
+			r.idle.ring()
 		}()
 		h.ServeHTTP(w, req)
 	})
@@ -206,7 +228,7 @@ func (r *requests) drain(patience time.Duration) {
 	late := time.After(patience)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for r.n > 0 {
+	for r.handlers > 0 || len(r.active) > 0 {
 		idle := r.idle.wait()
 		r.mu.Unlock()
 		select {

@@ -212,6 +212,7 @@ func TestManyClientsSeeTheSame(t *testing.T) {
 
 // A client that never reads holds the process up while it is alone, and not for ever beside one that does.
 func TestClientThatNeverReads(t *testing.T) {
+	t.Parallel()
 	b := newBox(t, boxOptions{})
 	stuck := b.attach(protocol.AttachRequest{Stdout: true})
 	s := b.attach(protocol.AttachRequest{Stdout: true})
