@@ -83,8 +83,10 @@ type container struct {
 	pending []*lateSession // attached before the process runs
 	waits   map[*wait]struct{}
 	size    *sockerless.TerminalSize // of the terminal, set before the start
-	killed  bool                     // the exit to come was asked for by stop or kill
 	keep    bool                     // a restart is under way: AutoRemove waits
+	// untold is why a start failed after its asker was told that it goes well. Only that is told to waits: the CLI takes
+	// a wait's error for one of its own, and leaves with 125 whatever the exit code (docker/cli, container/utils.go).
+	untold string
 }
 
 func newContainer(e *Engine, rec record, version string) *container {

@@ -115,7 +115,7 @@ func (c *container) end(code int, reason string, next stage, also func(*record))
 		return err
 	}
 	c.event(events.ActionDie, exitAttributes(code, c.rec.State.StartedAt))
-	c.stopped(code, reason)
+	c.stopped(code)
 	if remove {
 		c.bury()
 	}

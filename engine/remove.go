@@ -51,7 +51,7 @@ func (s containerService) Remove(_ context.Context, ref string, opt sockerless.R
 	if running {
 		c.event(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(syscall.SIGKILL))})
 		c.event(events.ActionDie, exitAttributes(codeKilled, c.rec.State.StartedAt))
-		c.stopped(codeKilled, "")
+		c.stopped(codeKilled)
 	}
 	c.endAttempt(sockerless.Errorf(sockerless.ECONFLICT, "cannot start container %s: it was removed while it was being started", c.id[:12]))
 	if c.run != nil {

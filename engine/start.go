@@ -136,7 +136,7 @@ func (c *container) start() (a *attempt, wait <-chan struct{}, err error) {
 func (c *container) newAttempt(fresh bool) *attempt {
 	a := &attempt{done: make(chan struct{}), settled: make(chan struct{}), fresh: fresh}
 	c.attempt = a
-	c.killed = false
+	c.untold = ""
 	a.timer = time.AfterFunc(c.e.opt.StartWait, func() { c.showStarting(a) })
 	return a
 }
@@ -471,7 +471,10 @@ func (r *run) failed(cause error, code int, next stage) {
 		c.event(events.ActionDie, exitAttributes(code, c.rec.State.StartedAt))
 	}
 	c.endAttempt(cause)
-	c.stopped(code, cause.Error())
+	if a != nil && a.shown {
+		c.untold = cause.Error() // whoever asked for the start was told that it had gone well
+	}
+	c.stopped(code)
 	if c.rec.Removed {
 		c.bury()
 	}

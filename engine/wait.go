@@ -30,10 +30,10 @@ func (c *container) forget(w *wait) {
 }
 
 // stopped tells who waits for the exit. c.mu is held.
-func (c *container) stopped(code int, reason string) {
+func (c *container) stopped(code int) {
 	for w := range c.waits {
 		if !w.removed {
-			w.told <- sockerless.WaitUpdate{Exited: true, ExitCode: code, Error: reason}
+			w.told <- sockerless.WaitUpdate{Exited: true, ExitCode: code, Error: c.untold}
 			delete(c.waits, w)
 		}
 	}
@@ -42,7 +42,7 @@ func (c *container) stopped(code int, reason string) {
 // gone tells everybody who still waits. c.mu is held.
 func (c *container) gone() {
 	for w := range c.waits {
-		w.told <- sockerless.WaitUpdate{Exited: true, ExitCode: c.rec.State.ExitCode, Error: c.rec.State.Error}
+		w.told <- sockerless.WaitUpdate{Exited: true, ExitCode: c.rec.State.ExitCode, Error: c.untold}
 		delete(c.waits, w)
 	}
 }
