@@ -61,7 +61,7 @@ func TestMain(m *testing.M) {
 // box is an agent in a child process and a client linked to it.
 type box struct {
 	*protocol.Client
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	cmd    *exec.Cmd
 	link   *link.Link
@@ -79,7 +79,7 @@ type boxOptions struct {
 }
 
 // newBox starts an agent. It and all that it started are gone at the test's end.
-func newBox(t *testing.T, opt boxOptions) *box {
+func newBox(t testing.TB, opt boxOptions) *box {
 	t.Helper()
 	parent, err := os.MkdirTemp("", "agent-box-")
 	if err != nil {
@@ -133,16 +133,19 @@ func (b *box) connect() {
 	b.disconnect()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	target := link.Target{URL: "http://agent/agent", NetDial: func(ctx context.Context) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", b.socket())
-	}}
-	l, err := link.Dial(ctx, target, link.Identity{Role: link.Backend, ID: b.runID, Secret: b.secret}, link.Options{Peer: link.Agent})
+	l, err := link.Dial(ctx, b.target(), link.Identity{Role: link.Backend, ID: b.runID, Secret: b.secret}, link.Options{Peer: link.Agent})
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	b.link = l
 	b.Client = protocol.NewClient(l.Open)
+}
+
+func (b *box) target() link.Target {
+	return link.Target{URL: "http://agent/agent", NetDial: func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", b.socket())
+	}}
 }
 
 func (b *box) disconnect() {
@@ -298,7 +301,7 @@ func (b *box) tryExec(p protocol.Process, stdin string) (out, errs string, code 
 }
 
 // split takes stdcopy frames apart.
-func split(t *testing.T, data []byte) (out, errs []byte) {
+func split(t testing.TB, data []byte) (out, errs []byte) {
 	t.Helper()
 	for len(data) > 0 {
 		if len(data) < 8 {

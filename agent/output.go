@@ -47,11 +47,10 @@ func (o *output) begin(tty bool) {
 // write passes on what a process wrote. buf begins with frameHeader bytes of space for a header.
 func (o *output) write(ctx context.Context, stream tape.Stream, buf []byte) {
 	o.tape.room(ctx)
-	now := time.Now()
 	data := buf[frameHeader:]
 
 	o.mu.Lock()
-	o.tape.write(stream, data, now)
+	o.tape.write(stream, data, time.Now())
 	clients, raw, over := o.clients, o.raw, o.over // join and leave copy it
 	o.mu.Unlock()
 

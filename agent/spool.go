@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -50,6 +51,12 @@ func (s *spool) put(data []byte) (slot int, ok bool) {
 
 func (s *spool) open() error {
 	f, err := os.CreateTemp(s.dir, "log-")
+	if errors.Is(err, os.ErrNotExist) {
+		// The agent was not installed; then the folder is its own.
+		if err = os.MkdirAll(s.dir, 0o700); err == nil {
+			f, err = os.CreateTemp(s.dir, "log-")
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/sockerless/sockerless/agent"
 )
@@ -72,7 +73,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return fail(agent.ExitAgent, err)
 	case args[0] != "install":
 		return fail(2, fmt.Errorf("unknown command %q; see --help", args[0]))
-	case len(args) != 2:
+	case len(args) != 2 || strings.HasPrefix(args[1], "-"):
 		return fail(2, errors.New("install needs one folder; see --help"))
 	default:
 		if err := agent.Install(args[1]); err != nil {
