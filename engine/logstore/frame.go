@@ -132,3 +132,6 @@ func (b *backward) bytes(at, n int64) ([]byte, error) {
 	}
 	return b.window[at-b.from : at-b.from+n], nil
 }
+
+// frameSize is what a record takes in a file: tape's header has 18 bytes.
+func frameSize(r tape.Record) int { return head + 18 + len(r.Data) + foot }

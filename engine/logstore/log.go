@@ -252,7 +252,7 @@ func (l *Log) buffer(r tape.Record) error {
 func (l *Log) rotate(r tape.Record) error {
 	if n := len(l.segments); n > 0 {
 		s := l.segments[n-1]
-		full := l.limits.MaxSize > 0 && s.size+int64(len(l.buf)+len(r.Data)) > l.limits.MaxSize && s.size+int64(len(l.buf)) > 0
+		full := l.limits.MaxSize > 0 && s.size+int64(len(l.buf)+frameSize(r)) > l.limits.MaxSize && s.size+int64(len(l.buf)) > 0
 		if !full {
 			if l.file != nil {
 				return nil
