@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -76,6 +77,9 @@ func (a *agentImage) pushed(ctx context.Context) (string, error) {
 		return "", sockerless.Errorf(sockerless.EUNSUPPORTED, "cannot push the agent: SOCKERLESS_ACA_ACR is not set")
 	}
 	program, err := readAgent(ctx, a.binary)
+	if err == nil {
+		err = checkAgent(program)
+	}
 	if err != nil {
 		return "", sockerless.Errorf(sockerless.EINTERNAL, "cannot push the agent to %s: %w", a.registry.server, err)
 	}
@@ -217,6 +221,20 @@ func readAgent(ctx context.Context, configured string) ([]byte, error) {
 		return nil, fmt.Errorf("there is no %s beside this program or in PATH: build it (make build), or set SOCKERLESS_AGENT_BINARY or SOCKERLESS_ACA_AGENT_IMAGE", agentProgram)
 	}
 	return buildAgent(ctx, source)
+}
+
+// checkAgent refuses a program that no job could run: in the user's image there is no loader and no library for it.
+func checkAgent(program []byte) error {
+	f, err := elf.NewFile(bytes.NewReader(program))
+	if err != nil || f.Machine != elf.EM_X86_64 {
+		return fmt.Errorf("%s is no program for linux/amd64", agentProgram)
+	}
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			return fmt.Errorf("%s is not a static program: build it with CGO_ENABLED=0", agentProgram)
+		}
+	}
+	return nil
 }
 
 // agentSource is the folder of the module that this program was built from. It is unknown to a program built with -trimpath.

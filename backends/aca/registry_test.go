@@ -2,6 +2,9 @@ package aca_test
 
 import (
 	"archive/tar"
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net/http"
@@ -22,11 +25,32 @@ import (
 	"github.com/sockerless/sockerless/driver"
 )
 
-// ownAgent is a configuration whose agent is the file "agent".
+// program is the smallest thing that has the form of a static program for linux/amd64.
+func program(t *testing.T, segments ...elf.Prog64) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	h := elf.Header64{Ident: [16]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},
+		Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64), Version: uint32(elf.EV_CURRENT),
+		Ehsize: 64, Phoff: 64, Phentsize: 56, Phnum: uint16(len(segments)), Shentsize: 64}
+	if err := binary.Write(&b, binary.LittleEndian, h); err != nil {
+		t.Fatal(err)
+	}
+	if err := binary.Write(&b, binary.LittleEndian, segments); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// ownAgent is a configuration whose agent is pushed.
 func ownAgent(t *testing.T) func(*aca.Config) {
 	t.Helper()
+	return agentFile(t, program(t))
+}
+
+func agentFile(t *testing.T, content []byte) func(*aca.Config) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "agent")
-	if err := os.WriteFile(file, []byte("the agent"), 0o600); err != nil {
+	if err := os.WriteFile(file, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return func(c *aca.Config) { c.AgentImage, c.AgentBinary = "", file }
@@ -80,7 +104,7 @@ func TestAgentIsPushedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	content, err := io.ReadAll(files)
-	if err != nil || h.Name != "sockerless-agent" || h.Mode != 0o755 || string(content) != "the agent" || !h.ModTime.Equal(h.ModTime.Truncate(0)) {
+	if err != nil || h.Name != "sockerless-agent" || h.Mode != 0o755 || !bytes.Equal(content, program(t)) || !h.ModTime.Equal(h.ModTime.Truncate(0)) {
 		t.Errorf("the layer has %+v with %q, error %v", h, content, err)
 	}
 	if _, err := files.Next(); !errors.Is(err, io.EOF) {
@@ -132,8 +156,10 @@ func TestAgentCannotBePushed(t *testing.T) {
 				}
 			}
 		}, sockerless.EFORBIDDEN, "AcrPush"},
-		"no program":    {func(c *aca.Config) { c.AgentImage, c.AgentBinary = "", "/nowhere/sockerless-agent" }, nil, sockerless.EINTERNAL, "SOCKERLESS_AGENT_BINARY"},
-		"registry away": {func(c *aca.Config) { ownAgent(t)(c); c.Registry = "127.0.0.1:1" }, nil, sockerless.EUNAVAILABLE, "127.0.0.1:1"},
+		"no program":                {func(c *aca.Config) { c.AgentImage, c.AgentBinary = "", "/nowhere/sockerless-agent" }, nil, sockerless.EINTERNAL, "SOCKERLESS_AGENT_BINARY"},
+		"another machine's program": {agentFile(t, []byte("#!/bin/sh")), nil, sockerless.EINTERNAL, "no program for linux/amd64"},
+		"a program with libraries":  {agentFile(t, program(t, elf.Prog64{Type: uint32(elf.PT_INTERP)})), nil, sockerless.EINTERNAL, "not a static program"},
+		"registry away":             {func(c *aca.Config) { ownAgent(t)(c); c.Registry = "127.0.0.1:1" }, nil, sockerless.EUNAVAILABLE, "127.0.0.1:1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

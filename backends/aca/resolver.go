@@ -65,6 +65,7 @@ func (d *Dialler) Dial(ctx context.Context, run driver.Run) (net.Conn, error) {
 type names struct {
 	resolver *net.Resolver
 	system   bool
+	address  string      // of the server, unless it is the system's resolver
 	answered atomic.Bool // the resolver has been seen to answer
 }
 
@@ -73,7 +74,7 @@ func newNames(address string) *names {
 	if address == SystemResolver {
 		return &names{resolver: net.DefaultResolver, system: true}
 	}
-	return &names{resolver: &net.Resolver{
+	return &names{address: address, resolver: &net.Resolver{
 		PreferGo: true,
 		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, network, address)
@@ -88,6 +89,9 @@ func (n *names) lookup(ctx context.Context, execution string) ([]string, error) 
 		execution += "."
 	}
 	found, err := n.resolver.LookupNetIP(ctx, "ip4", execution)
+	if told, ok := errors.AsType[*net.DNSError](err); ok && !n.system {
+		told.Server = n.address // net names the system's server, which was not asked
+	}
 	if err != nil {
 		return nil, err
 	}
