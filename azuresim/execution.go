@@ -459,8 +459,8 @@ func (r *run) container(ct jobContainer, c *jobConfiguration, platform []string,
 	for _, m := range ct.VolumeMounts {
 		volume := m.VolumeName
 		if m.SubPath != "" { // the runtime knows whole volumes only: a folder of a share is one of its own
-			folder := filepath.Join(spec.Shares[volume], m.SubPath)
-			if err := os.MkdirAll(folder, 0o777); err != nil {
+			folder, err := makeSubPath(spec.Shares[volume], m.SubPath)
+			if err != nil {
 				return cs, fmt.Errorf("cannot mount volume '%s': %w", m.VolumeName, err)
 			}
 			volume += "/" + m.SubPath
@@ -469,6 +469,26 @@ func (r *run) container(ct jobContainer, c *jobConfiguration, platform []string,
 		cs.Mounts = append(cs.Mounts, Mount{Volume: volume, Path: m.MountPath, ReadOnly: readOnly[m.VolumeName]})
 	}
 	return cs, nil
+}
+
+// makeSubPath makes a folder of a share. A link that a container left there must not lead out of it, so os.Root walks it.
+func makeSubPath(share, subPath string) (string, error) {
+	root, err := os.OpenRoot(share)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	if err := root.MkdirAll(subPath, 0o777); err != nil {
+		return "", err
+	}
+	info, err := root.Stat(subPath)
+	if err != nil {
+		return "", err
+	}
+	if !info.IsDir() {
+		return "", fmt.Errorf("%s is no folder", subPath)
+	}
+	return filepath.Join(share, subPath), nil
 }
 
 // image is what the container of that name runs.

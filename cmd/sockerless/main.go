@@ -11,7 +11,11 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
+
+	"github.com/sockerless/sockerless/azuresim/runtime"
 )
 
 // version is set by the linker.
@@ -31,6 +35,13 @@ sockerless COMMAND --help lists a command's flags.
 type usageError struct{ error }
 
 func main() {
+	if simulates(os.Args[1:]) {
+		// An ordinary user runs replicas as root of a user namespace, which a program enters before anything else.
+		if err := runtime.Enter(); err != nil {
+			fmt.Fprintln(os.Stderr, "sockerless:", err)
+			os.Exit(1)
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
@@ -42,6 +53,16 @@ func main() {
 		os.Exit(2)
 	}
 	os.Exit(1)
+}
+
+// simulates says whether a command line asks for a simulated Azure.
+func simulates(args []string) bool {
+	if len(args) == 0 || slices.ContainsFunc(args, func(a string) bool { return strings.TrimLeft(a, "-") == "help" || a == "-h" }) {
+		return false
+	}
+	return args[0] == "demo" || args[0] == "up" && slices.ContainsFunc(args, func(a string) bool {
+		return a == "-sim" || a == "--sim" || a == "-sim=true" || a == "--sim=true"
+	})
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {

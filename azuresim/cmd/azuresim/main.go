@@ -20,9 +20,15 @@ import (
 
 	"github.com/sockerless/sockerless/azuresim"
 	"github.com/sockerless/sockerless/azuresim/minibox"
+	"github.com/sockerless/sockerless/azuresim/runtime"
 )
 
 func main() {
+	// An ordinary user runs replicas as root of a user namespace, which a program enters before anything else.
+	if err := runtime.Enter(); err != nil {
+		fmt.Fprintln(os.Stderr, "azuresim:", err)
+		os.Exit(1)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
@@ -112,7 +118,7 @@ func serve(ctx context.Context, set settings, stdout, stderr io.Writer) (err err
 	}
 	log.Info("simulated Azure", "seed", set.seed, "calm", set.calm)
 
-	rt, err := newRuntime(filepath.Join(set.data, "replicas"), log)
+	rt, err := runtime.New(runtime.Options{Dir: filepath.Join(set.data, "replicas"), Logger: log})
 	if err != nil {
 		return err
 	}
