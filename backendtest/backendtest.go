@@ -196,8 +196,8 @@ func (s *session) read(session sockerless.Session, tty bool) (stdout, stderr str
 		}
 	case <-time.After(patience):
 		session.Close()
-		<-done
-		s.Fatalf("the session does not end; so far %q and %q", o.String(), e.String())
+		err := <-done
+		s.Fatalf("the session does not end; so far %q and %q (%v)", o.String(), e.String(), err)
 	}
 	return o.String(), e.String()
 }

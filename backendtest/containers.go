@@ -197,7 +197,10 @@ var listing = []test{
 	}},
 	{"a loop may be left", func(s *session) {
 		s.create(script("true"))
-		for range s.b.Containers.List(s.Context(), sockerless.ListOptions{All: true}) {
+		for _, err := range s.b.Containers.List(s.Context(), sockerless.ListOptions{All: true}) {
+			if err != nil {
+				s.Error(err)
+			}
 			break
 		}
 	}},

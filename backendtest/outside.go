@@ -126,8 +126,12 @@ var files = []test{
 		if err := w.WriteHeader(&tar.Header{Name: "file", Mode: 0o640, Size: int64(len(content)), ModTime: time.Unix(1e9, 0)}); err != nil {
 			s.Fatal(err)
 		}
-		w.Write(content)
-		w.Close()
+		if _, err := w.Write(content); err != nil {
+			s.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			s.Fatal(err)
+		}
 		if err := s.b.Containers.WriteTree(s.Context(), id, dir, sockerless.WriteOptions{}, &archive); err != nil {
 			s.Fatal(err)
 		}

@@ -433,7 +433,9 @@ var execs = []test{
 		}
 		_, err = s.b.Execs.Start(s.Context(), x, sockerless.ExecStartOptions{})
 		s.refused(err, sockerless.ECONFLICT, x)
-		session.CloseWrite()
+		if err := session.CloseWrite(); err != nil {
+			s.Fatal(err)
+		}
 		s.read(session, false)
 		_, err = s.b.Execs.Start(s.Context(), x, sockerless.ExecStartOptions{})
 		s.refused(err, sockerless.ECONFLICT, x)

@@ -59,7 +59,7 @@ func (a *agent) close() {
 	a.cancel()
 	a.work.Wait()
 	a.client.Close()
-	a.link.Close()
+	closeLink(a.link)
 }
 
 // alive says whether the link has not ended; it may be cut at the moment.
@@ -241,17 +241,22 @@ func (e *Engine) acceptAgents() {
 			}
 			return
 		}
-		e.mu.RLock()
+		e.mu.RLock() // over the hand-over too: a run that ends takes no offer after it has left e.runs
 		r := e.runs[l.ID()]
-		e.mu.RUnlock()
-		if r == nil {
-			e.turnAway(l)
-			continue
+		taken := false
+		if r != nil {
+			select {
+			case r.offers <- l:
+				taken = true
+			default: // more at once than any run has: it will come again
+			}
 		}
-		select {
-		case r.offers <- l:
-		default: // more at once than any run has: it will come again
-			e.background(func() { l.Close() }) // ends within the link's own 2 s
+		e.mu.RUnlock()
+		switch {
+		case r == nil:
+			e.turnAway(l)
+		case !taken:
+			e.background(func() { closeLink(l) }) // ends within the link's own 2 s
 		}
 	}
 }
@@ -267,9 +272,12 @@ func (e *Engine) turnAway(l *link.Link) {
 			e.log.Debug("an agent that is not wanted does not answer", "run", l.ID(), "error", err)
 		}
 		client.Close()
-		l.Close()
+		closeLink(l)
 	})
 }
+
+// closeLink says goodbye. A link that is broken is over all the same.
+func closeLink(l *link.Link) { _ = l.Close() }
 
 // tracked is a session that the agent must not be told to leave under. It passes bytes on as they are.
 type tracked struct {

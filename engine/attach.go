@@ -168,7 +168,7 @@ func (r *replayed) Read(b []byte) (int, error) {
 	r.mu.Lock()
 	if r.head != nil {
 		n, err := r.head.Read(b)
-		if err != io.EOF {
+		if !errors.Is(err, io.EOF) {
 			r.mu.Unlock()
 			return n, err
 		}
@@ -365,7 +365,7 @@ func (s containerService) Resize(ctx context.Context, ref string, size sockerles
 	}
 	r := c.run
 	c.mu.Unlock()
-	err = r.ask(ctx, func(a *agent) error {
+	err = r.call(ctx, func(a *agent) error {
 		return a.client.Resize(a.ctx, protocol.ResizeRequest{Size: protocol.Size{Rows: size.Rows, Cols: size.Cols}})
 	})
 	if protocol.HasCode(err, protocol.CodeNotRunning) {

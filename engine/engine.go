@@ -254,7 +254,7 @@ func newKey(dir, path string) (Key, error) {
 		return nil, fmt.Errorf("cannot make the backend's key: %w", err)
 	}
 	key := make([]byte, keySize)
-	rand.Read(key)                        //nolint:errcheck // it never fails
+	rand.Read(key)                        // it never fails
 	f, err := os.CreateTemp(dir, "key-*") // 0600
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the backend's key: %w", err)
@@ -289,6 +289,6 @@ func (k Key) derive(what string, n int) string {
 // newID returns n random bytes in hexadecimal.
 func newID(n int) string {
 	b := make([]byte, n)
-	rand.Read(b) //nolint:errcheck // it never fails
+	rand.Read(b) // it never fails
 	return hex.EncodeToString(b)
 }

@@ -23,8 +23,9 @@ const execsKept = 5 * time.Minute
 
 // execTable holds the execs. They are not stored: like dockerd's, they end with the backend's knowledge of them.
 type execTable struct {
-	mu   sync.Mutex
-	byID map[string]*execution
+	mu     sync.Mutex
+	byID   map[string]*execution
+	pruned time.Time
 }
 
 // execution is one exec.
@@ -48,9 +49,12 @@ func newExecTable() *execTable { return &execTable{byID: make(map[string]*execut
 func (t *execTable) add(x *execution) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for id, old := range t.byID {
-		if old.stale() {
-			delete(t.byID, id)
+	if time.Since(t.pruned) > execsKept/10 {
+		t.pruned = time.Now()
+		for id, old := range t.byID {
+			if old.stale() {
+				delete(t.byID, id)
+			}
 		}
 	}
 	t.byID[x.id] = x
@@ -227,7 +231,7 @@ func (x *execution) start(ctx context.Context, opt sockerless.ExecStartOptions) 
 	if protocol.HasCode(err, protocol.CodeNotRunning) {
 		return nil, sockerless.Errorf(sockerless.ECONFLICT, "Container %s is not running", c.id)
 	}
-	text, code := refusal(err, "OCI runtime exec failed: exec failed: unable to start container process: ")
+	code, text := refusal(err, "OCI runtime exec failed: exec failed: unable to start container process: ")
 	if code == codeEngine {
 		code = codeNotExecutable // what dockerd records of an exec that it could not set up
 	}
@@ -307,7 +311,7 @@ func (s execService) Find(ctx context.Context, id string) (*sockerless.Exec, err
 // refresh asks the run's agent what became of the exec. Without an agent, an exec of a run that is over was killed.
 func (x *execution) refresh(ctx context.Context, r *run) {
 	var st protocol.ExecState
-	err := r.ask(ctx, func(a *agent) (err error) {
+	err := r.call(ctx, func(a *agent) (err error) {
 		st, err = a.client.ExecState(a.ctx, x.id)
 		return err
 	})
@@ -336,7 +340,7 @@ func (s execService) Resize(ctx context.Context, id string, size sockerless.Term
 	if r == nil || !running {
 		return nil
 	}
-	err = r.ask(ctx, func(a *agent) error {
+	err = r.call(ctx, func(a *agent) error {
 		return a.client.Resize(a.ctx, protocol.ResizeRequest{Exec: id, Size: protocol.Size{Rows: size.Rows, Cols: size.Cols}})
 	})
 	switch {

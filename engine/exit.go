@@ -32,7 +32,7 @@ func (r *run) watch() {
 		case exited:
 			r.exited(n.exit)
 		case ended:
-			r.exited(withoutWord(n.status))
+			r.exited(withoutWord(n.answer.status))
 		}
 	}
 }
@@ -48,18 +48,8 @@ func withoutWord(st driver.Status) exit {
 
 // exited records the end of the process and tells everybody.
 func (r *run) exited(x exit) {
-	if r.record(x) {
-		if a := r.agent; a != nil && x.event > 0 {
-			a.seen.Store(x.event)
-			if err := a.ack(); err != nil {
-				r.warn("cannot acknowledge an exit", err)
-			}
-		}
-	} else if x.event > 0 {
-		return // not stored: the agent tells it again when it links again, or the loop does
-	}
-	if x.stored != nil {
-		close(x.stored)
+	if r.record(x) && x.stored != nil {
+		close(x.stored) // which lets it be acknowledged; what is not stored is told again to the next engine
 	}
 }
 
@@ -176,7 +166,7 @@ func (r *run) linger() time.Duration {
 
 // end makes sure that nothing of the execution is left.
 func (r *run) end() {
-	if a := r.agent; a != nil {
+	if a := r.agent; a != nil && !r.silent.Load() {
 		if err := a.release(); err != nil && !errors.Is(err, link.ErrClosed) { // it may be gone before its answer is here
 			r.warn("an agent does not end when it is told to", err)
 		} else if r.left() {

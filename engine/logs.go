@@ -34,7 +34,7 @@ func (s containerService) Logs(ctx context.Context, ref string, opt sockerless.L
 			return
 		}
 		s.upToDate(ctx, c, logs)
-		if logs.Last() == 0 && rec.Run != nil && !(opt.Follow && running) {
+		if logs.Last() == 0 && rec.Run != nil && (!opt.Follow || !running) {
 			if r, ok := driver.As[driver.LogReader](s.opt.Driver); ok {
 				s.archived(ctx, r, rec, opt, yield)
 				return

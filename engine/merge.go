@@ -132,13 +132,3 @@ func override(env, more []string) []string {
 	}
 	return out
 }
-
-// lookup returns a variable's value.
-func lookup(env []string, key string) (string, bool) {
-	for _, kv := range env {
-		if k, v, ok := strings.Cut(kv, "="); ok && k == key {
-			return v, true
-		}
-	}
-	return "", false
-}

@@ -37,9 +37,12 @@ type run struct {
 	// Of the stepping goroutine alone.
 	dialling context.CancelFunc
 	poll     *time.Timer
+	answers  chan answer
+	asking   bool // an answer will come
 	backoff  time.Duration
-	trouble  bool   // the store does not take what is to be stored
-	early    []exit // that came before the start was answered
+	silent   atomic.Bool // the agent does not answer, so it is not asked to end either
+	trouble  bool        // the store does not take what is to be stored
+	early    []exit      // that came before the start was answered
 }
 
 // exit is how a process ended.
@@ -70,7 +73,7 @@ func (c *container) newRun() (*run, error) {
 	r := &run{
 		e: c.e, c: c, id: c.rec.Run.ID, logs: logs,
 		offers: make(chan *link.Link, offersKept), exits: make(chan exit), nudges: make(chan struct{}, 1),
-		hurry: make(chan struct{}, 1), over: make(chan struct{}), linked: make(chan struct{}),
+		hurry: make(chan struct{}, 1), answers: make(chan answer, 1), over: make(chan struct{}), linked: make(chan struct{}),
 	}
 	c.e.mu.Lock()
 	c.e.runs[r.id] = r
@@ -179,20 +182,25 @@ func (r *run) finish() {
 	r.c.mu.Lock()
 	a := r.agent
 	r.setAgent(nil)
-	if r.c.run == r {
-		r.c.run = nil
-	}
-	r.e.mu.Lock()
-	delete(r.e.runs, r.id)
-	r.e.mu.Unlock()
 	r.c.mu.Unlock()
 	if a != nil {
 		a.close()
 	}
+	if err := r.e.logs.Release(r.c.id); err != nil {
+		r.warn("log records are lost", err)
+	}
+	r.c.mu.Lock()
+	if r.c.run == r {
+		r.c.run = nil
+	}
+	r.e.mu.Lock()
+	delete(r.e.runs, r.id) // no offer comes after this
+	r.e.mu.Unlock()
+	r.c.mu.Unlock()
 	for {
 		select {
 		case l := <-r.offers:
-			l.Close()
+			closeLink(l)
 			continue
 		default:
 		}
@@ -210,15 +218,22 @@ const (
 	linkDown                  // there is none any more
 	exited                    // the agent says that the process has ended
 	ended                     // the cloud says that the execution has ended, or does not know it
-	polled                    // the cloud says that it goes on
+	polled                    // the cloud says that it goes on, and why it does not come up
 	timedOut
 )
 
 // news comes with a happening.
 type news struct {
 	exit   exit
-	status driver.Status
+	answer answer
 	gone   error // why the link ended
+}
+
+// answer is what the cloud says of an execution.
+type answer struct {
+	status driver.Status
+	reason string // why it does not come up; asked before there was a link only
+	err    error
 }
 
 // next waits for something to happen. It takes agents that are the run's own and turns others away, dials where agents
@@ -250,12 +265,23 @@ func (r *run) next(timeout <-chan time.Time) (happening, news) {
 		case <-r.hurry:
 			r.pollIn(pollSoon)
 		case <-r.poll.C:
-			if r.agent != nil && r.agent.link.Connected() {
+			if r.isLinked() {
 				r.backoff = 0
 				r.poll.Reset(checkLinked)
 				continue
 			}
-			return r.status()
+			r.ask()
+		case got := <-r.answers:
+			r.asking = false
+			switch {
+			case r.isLinked():
+			case got.err != nil:
+				r.warn("cannot ask for the status of an execution", got.err)
+			case got.status.Phase == driver.PhaseEnded || got.status.Phase == driver.PhaseGone:
+				return ended, news{answer: got}
+			default:
+				return polled, news{answer: got}
+			}
 		}
 	}
 }
@@ -266,19 +292,22 @@ func (r *run) pollIn(d time.Duration) {
 	r.poll.Reset(d)
 }
 
-// status asks the cloud how far the execution is.
-func (r *run) status() (happening, news) {
+// ask asks the cloud how far the execution is. The answer comes later: a cloud that takes its time must not keep an
+// agent waiting.
+func (r *run) ask() {
 	r.backoff = min(max(2*r.backoff, pollFirst), pollMost)
 	r.poll.Reset(r.backoff)
-	st, err := r.e.opt.Driver.Status(r.e.ctx, r.driverRun())
-	if err != nil {
-		r.warn("cannot ask for the status of an execution", err)
-		return polled, news{}
+	if r.asking {
+		return
 	}
-	if st.Phase == driver.PhaseEnded || st.Phase == driver.PhaseGone {
-		return ended, news{status: st}
-	}
-	return polled, news{status: st}
+	early := r.stage() == stagePlaced
+	r.asking = r.e.background(func() { // ends with the driver's answer, or with the engine
+		var got answer
+		if got.status, got.err = r.e.opt.Driver.Status(r.e.ctx, r.driverRun()); got.err == nil && early {
+			got.reason = r.explain()
+		}
+		r.answers <- got // there is room for the one answer that is awaited
+	})
 }
 
 // adopt takes an agent if it is the run's own: the first one that comes for the execution, and that one again.
@@ -300,7 +329,7 @@ func (r *run) adopt(l *link.Link) bool {
 		if err != nil {
 			r.c.mu.Unlock()
 			r.must(err)
-			l.Close() // it comes again
+			closeLink(l) // it comes again
 			return false
 		}
 	}
@@ -372,7 +401,7 @@ func (r *run) dial() {
 				select {
 				case r.offers <- l:
 				case <-ctx.Done():
-					l.Close()
+					closeLink(l)
 				}
 				return
 			}

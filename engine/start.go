@@ -112,11 +112,13 @@ func (c *container) start() (a *attempt, wait <-chan struct{}, err error) {
 		return nil, nil, err
 	}
 	err = c.change(func(rec *record) {
-		rec.Run = &runRecord{
-			ID: newID(16), Key: newID(16), Stage: stageIntent, Wanted: time.Now().UTC(), LogBase: logs.Last(),
-			Run: driver.Run{Container: c.id},
+		run := driver.Run{Container: c.id, ID: newID(16)}
+		if fresh {
+			run.Job = rec.Run.Run.Job
 		}
-		rec.Run.Run.ID = rec.Run.ID
+		rec.Run = &runRecord{
+			ID: run.ID, Key: newID(16), Stage: stageIntent, Wanted: time.Now().UTC(), LogBase: logs.Last(), Run: run,
+		}
 	})
 	if err != nil {
 		return nil, nil, err
@@ -221,11 +223,11 @@ func (r *run) meet() {
 		case linkUp:
 			return
 		case ended:
-			r.failed(cannotRun(r.c, r.whyEnded(n.status)), codeEngine, stageOver)
+			r.failed(cannotRun(r.c, n.answer.why()), codeEngine, stageOver)
 		case polled:
 			// Container Apps goes on for hours with an image that cannot be pulled: facts that are public in
 			// microsoft/azure-container-apps#1023. A reason that stays is taken for the last word.
-			reason := r.explain()
+			reason := n.answer.reason
 			switch {
 			case reason == "":
 				told = time.Time{}
@@ -272,12 +274,12 @@ func (r *run) explain() string {
 	return reason
 }
 
-// whyEnded is the reason why an execution has ended before its process ran.
-func (r *run) whyEnded(st driver.Status) string {
-	if reason := r.explain(); reason != "" {
-		return reason
+// why is the reason why an execution has ended before its process ran.
+func (a answer) why() string {
+	if a.reason != "" {
+		return a.reason
 	}
-	return whyEnded(st)
+	return whyEnded(a.status)
 }
 
 func whyEnded(st driver.Status) string {
@@ -300,7 +302,7 @@ func (r *run) begin() {
 		for r.agent == nil && r.stage() == stageLinked && r.e.ctx.Err() == nil {
 			switch what, n := r.next(deadline.C); what {
 			case ended:
-				r.failed(cannotRun(r.c, r.whyEnded(n.status)), codeEngine, stageOver)
+				r.failed(cannotRun(r.c, n.answer.why()), codeEngine, stageOver)
 			case timedOut:
 				r.failed(cannotRun(r.c, "its agent was lost"), codeEngine, stageEnding)
 			}
@@ -317,7 +319,7 @@ func (r *run) begin() {
 		return err
 	})
 	if _, refused := errors.AsType[*wire.Error](err); refused {
-		text, code := startRefusal(err)
+		code, text := startRefusal(err)
 		r.failed(text, code, stageEnding)
 		return
 	}
@@ -355,7 +357,7 @@ func (r *run) during(a *agent, f func(context.Context) error) error {
 		what, n := r.next(nil)
 		switch {
 		case what == ended && before == stageLinked:
-			r.failed(cannotRun(r.c, r.whyEnded(n.status)), codeEngine, stageOver)
+			r.failed(cannotRun(r.c, n.answer.why()), codeEngine, stageOver)
 		case what == exited: // of the process that is being started: it is told again to who asks
 			r.early = append(r.early, n.exit)
 			continue
@@ -506,28 +508,28 @@ func (c *container) endAttempt(err error) {
 }
 
 // startRefusal gives an agent's refusal of a container's start Docker's words and exit code.
-func startRefusal(err error) (error, int) {
+func startRefusal(err error) (int, error) {
 	const doing = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: " +
 		"unable to start container process: error during container init: "
 	return refusal(err, doing)
 }
 
 // refusal: clients tell 127 and 126 from 125 by Docker's words (docker/cli, cli/command/container/run.go).
-func refusal(err error, doing string) (error, int) {
+func refusal(err error, doing string) (int, error) {
 	text := err.Error()
 	switch {
 	case protocol.HasCode(err, protocol.CodeNoCommand):
-		return sockerless.Errorf(sockerless.EINVALID, "%s%s: unknown", doing, text), codeNoCommand
+		return codeNoCommand, sockerless.Errorf(sockerless.EINVALID, "%s%s: unknown", doing, text)
 	case protocol.HasCode(err, protocol.CodeNotExecutable):
-		return sockerless.Errorf(sockerless.EINVALID, "%s%s: unknown", doing, text), codeNotExecutable
+		return codeNotExecutable, sockerless.Errorf(sockerless.EINVALID, "%s%s: unknown", doing, text)
 	case protocol.HasCode(err, protocol.CodeNoUser):
-		return sockerless.Errorf(sockerless.EINVALID, "%s", text), codeEngine
+		return codeEngine, sockerless.Errorf(sockerless.EINVALID, "%s", text)
 	case protocol.HasCode(err, protocol.CodeWrongUser):
-		return sockerless.Errorf(sockerless.EUNSUPPORTED, "cannot use -u: %s", text), codeEngine
+		return codeEngine, sockerless.Errorf(sockerless.EUNSUPPORTED, "cannot use -u: %s", text)
 	case protocol.HasCode(err, protocol.CodeInvalid):
-		return sockerless.Errorf(sockerless.EINVALID, "%s", text), codeEngine
+		return codeEngine, sockerless.Errorf(sockerless.EINVALID, "%s", text)
 	}
-	return sockerless.Errorf(sockerless.EINTERNAL, "%s%s", doing, text), codeEngine
+	return codeEngine, sockerless.Errorf(sockerless.EINTERNAL, "%s%s", doing, text)
 }
 
 // resolve finds out what became of a start that an earlier process had asked for and not heard of: the job list says

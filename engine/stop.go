@@ -76,7 +76,7 @@ func (c *container) stop(opt sockerless.StopOptions) (*wait, error) {
 	// Not the asker's context: who asks for a stop and leaves has asked for it all the same.
 	if !c.e.background(func() { // ends with the container, or after the grace and agentPatience twice
 		defer c.forget(done)
-		err := r.ask(c.e.ctx, func(a *agent) error {
+		err := r.call(c.e.ctx, func(a *agent) error {
 			return a.client.Stop(a.ctx, protocol.StopRequest{Signal: sigName(sig), Grace: grace})
 		})
 		if err != nil && !protocol.HasCode(err, protocol.CodeNotRunning) {
@@ -118,14 +118,15 @@ func (c *container) force(r *run, cause error) {
 		return
 	}
 	c.e.log.Warn("an agent is silent, so its execution is stopped", "container", c.id, "error", cause)
+	r.silent.Store(true)
 	reason := fmt.Sprintf("the agent did not answer, so the execution was stopped: %v", cause)
 	if err := c.abandon(codeKilled, reason, nil); err != nil {
 		c.e.log.Error("cannot store what became of a container", "container", c.id, "error", err)
 	}
 }
 
-// ask asks the run's agent, waiting a little for one if there is none.
-func (r *run) ask(ctx context.Context, f func(*agent) error) error {
+// call asks the run's agent, waiting a little for one if there is none.
+func (r *run) call(ctx context.Context, f func(*agent) error) error {
 	ctx, cancel := context.WithTimeout(ctx, agentPatience)
 	defer cancel()
 	a, err := r.linkedAgent(ctx)
@@ -229,9 +230,11 @@ func (s containerService) Signal(ctx context.Context, ref, name string) error {
 		c.event(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
 		return c.cancel(sig)
 	}
-	r := c.run
+	r, w := c.run, c.await(false)
+	c.event(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
 	c.mu.Unlock()
-	err = r.ask(ctx, func(a *agent) error { return a.client.Signal(a.ctx, sigName(sig)) })
+	defer c.forget(w)
+	err = r.call(ctx, func(a *agent) error { return a.client.Signal(a.ctx, sigName(sig)) })
 	_, answered := errors.AsType[*wire.Error](err)
 	switch {
 	case protocol.HasCode(err, protocol.CodeNotRunning), sockerless.ErrorCode(err) == sockerless.ECONFLICT:
@@ -243,9 +246,16 @@ func (s containerService) Signal(ctx context.Context, ref, name string) error {
 	case err != nil:
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.event(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
+	if sig == syscall.SIGKILL { // as with dockerd, who kills finds it exited
+		late := time.NewTimer(agentPatience)
+		defer late.Stop()
+		select {
+		case <-w.told:
+		case <-late.C:
+		case <-ctx.Done():
+		case <-s.ctx.Done():
+		}
+	}
 	return nil
 }
 

@@ -69,7 +69,7 @@ func (s *session) ctx() context.Context {
 // spec is a new container's.
 func (s *session) spec() driver.Spec {
 	b := make([]byte, 32+16+32)
-	rand.Read(b) //nolint:errcheck // it never fails
+	rand.Read(b) // it never fails
 	id := hex.EncodeToString(b[:32])
 	return driver.Spec{
 		Container: id, Name: "test-" + id[:8], ID: hex.EncodeToString(b[32:48]), Secret: b[48:], Image: s.Image,
@@ -131,7 +131,7 @@ func (s *session) link(spec driver.Spec, run driver.Run) (*protocol.Client, *lin
 		s.Fatal(err)
 	}
 	client := protocol.NewClient(l.Open)
-	s.Cleanup(func() { client.Close(); l.Close() })
+	s.Cleanup(func() { client.Close(); _ = l.Close() })
 	return client, l
 }
 
@@ -275,7 +275,7 @@ func ending(s *session) {
 	if st.ExitCode != nil && *st.ExitCode != 7 {
 		s.Errorf("the cloud says exit code %d", *st.ExitCode)
 	}
-	l.Close()
+	_ = l.Close()
 }
 
 func gone(s *session) {
@@ -346,7 +346,7 @@ func Dial(ctx context.Context, d driver.Dialer, spec driver.Spec, run driver.Run
 // must be there.
 func BuildAgent(dir string) (string, error) {
 	path := filepath.Join(dir, "sockerless-agent")
-	cmd := exec.Command("go", "build", "-o", path, "github.com/sockerless/sockerless/agent/cmd/sockerless-agent")
+	cmd := exec.CommandContext(context.Background(), "go", "build", "-o", path, "github.com/sockerless/sockerless/agent/cmd/sockerless-agent")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("cannot build the agent: %w\n%s", err, out)
 	}

@@ -41,7 +41,7 @@ type execution struct {
 func (x *execution) start(s *spawner, agent string, env []string, maxRuntime, grace time.Duration) error {
 	x.done = make(chan struct{})
 	x.output = &output{}
-	x.cmd = exec.Command(agent)
+	x.cmd = exec.CommandContext(context.Background(), agent) // ended by stop, not by a context
 	x.cmd.Dir, x.cmd.Env = x.dir, env
 	x.cmd.Stdout = &lines{out: x.output, stream: "stdout"}
 	x.cmd.Stderr = &lines{out: x.output, stream: "stderr"}

@@ -116,7 +116,7 @@ func (s *segment) scan() (last uint64, err error) {
 			if err := f.Truncate(good); err != nil {
 				return 0, err
 			}
-		case err != io.EOF:
+		case !errors.Is(err, io.EOF):
 			return 0, err
 		}
 		s.size = good

@@ -170,7 +170,7 @@ func tail(segs []segment, n int) (place, error) {
 		b := backward{f: f, end: segs[i].size}
 		for {
 			r, start, err := b.prev()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {
@@ -254,7 +254,7 @@ func (r *reader) read(size int64, yield func(tape.Record) bool) (more bool, err 
 	frames := frameReader{r: bufio.NewReaderSize(io.NewSectionReader(r.file, r.at.off, size-r.at.off), flushAt)}
 	for {
 		rec, n, err := frames.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return true, nil
 		}
 		if err != nil {
