@@ -22,7 +22,7 @@ import (
 const linkID = "frontend"
 
 // connectTime bounds one attempt to reach the backend, so that a docker command fails while somebody still waits for it.
-const connectTime = 10 * time.Second
+const connectTime = 5 * time.Second
 
 // DialOptions are the settings of a connection to a backend.
 type DialOptions struct {
@@ -30,6 +30,9 @@ type DialOptions struct {
 	RootCAs   *x509.CertPool // for https; nil: the system's
 	Version   string         // of the program, told to the backend over a link
 	Logger    *slog.Logger   // gets what the link tells; nil discards
+
+	// NetDial, when set, gives the connections that a link runs on, and no proxy is asked.
+	NetDial func(context.Context) (net.Conn, error)
 }
 
 // Dial prepares the connection to the backend at addr and makes none yet: a backend that is away is EUNAVAILABLE for
@@ -61,7 +64,7 @@ func Dial(addr string, opt DialOptions) (*Client, error) {
 	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
 		l := &linked{
 			token: token,
-			to:    link.Target{URL: strings.TrimSuffix(addr, "/") + LinkPath},
+			to:    link.Target{URL: strings.TrimSuffix(addr, "/") + LinkPath, NetDial: opt.NetDial},
 			hello: link.Hello{Version: opt.Version},
 			opt:   link.Options{RootCAs: opt.RootCAs, Logger: opt.Logger},
 		}
