@@ -186,7 +186,9 @@ func spliced(t testing.TB, clientNet, processNet string) (client, process wire.H
 	client, inner := ends(t, clientNet)
 	process, other := ends(t, processNet)
 	result = make(chan error, 1)
-	go func() { result <- wire.Splice(wire.NewConn(inner.(net.Conn), nil), wire.NewConn(other.(net.Conn), nil)) }() // ends with the sockets
+	go func() {
+		result <- wire.Splice(wire.NewConn(inner.(net.Conn), nil), wire.NewConn(other.(net.Conn), nil))
+	}() // ends with the sockets
 	return client, process, result
 }
 

@@ -51,7 +51,9 @@ func serve(t testing.TB, network string, table func(*http.ServeMux)) *wire.Clien
 	done := make(chan struct{})
 	go func() { defer close(done); s.Serve(l) }()
 	var dialer net.Dialer
-	c := wire.NewClient(func(ctx context.Context) (net.Conn, error) { return dialer.DialContext(ctx, network, l.Addr().String()) },
+	c := wire.NewClient(func(ctx context.Context) (net.Conn, error) {
+		return dialer.DialContext(ctx, network, l.Addr().String())
+	},
 		func() (http.Header, error) { return http.Header{"X-Test": {"yes"}}, nil })
 	t.Cleanup(func() {
 		c.Close()
