@@ -84,6 +84,7 @@ func TestLostAnswerOfSecondStart(t *testing.T) {
 	t.Parallel()
 	tc := calm(t, nil)
 	first := tc.start(tc.spec())
+	tc.eventually("the replica is there", func() bool { return len(tc.replicas.list()) == 1 })
 	tc.replicas.list()[0].exit(0)
 	tc.eventually("the first execution has ended", func() bool {
 		s, err := tc.driver.Status(t.Context(), first)
