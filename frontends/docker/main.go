@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -49,6 +50,7 @@ func (m *Main) Run(ctx context.Context) int {
 	backend := flags.String("backend", "", "the backend: http://host:port, https://host[:port] or unix:///path (required)")
 	addr := flags.String("addr", defaultAddr, "where to listen: unix:///path, tcp://host:port on loopback"+pipeHelp)
 	tokenFile := flags.String("token-file", "", "the backend's token (default: token in $SOCKERLESS_DATA_DIR, else in ~/.local/state/sockerless)")
+	caFile := flags.String("ca-file", "", "trust this CA, too, for an https backend")
 	debug := flags.Bool("debug", false, "log every request that is refused or cut")
 	showVersion := flags.Bool("version", false, "print the version and exit")
 	err := flags.Parse(m.Args)
@@ -77,12 +79,16 @@ func (m *Main) Run(ctx context.Context) int {
 		}
 		*tokenFile = remote.TokenFile(dir)
 	}
+	roots, err := rootCAs(*caFile)
+	if err != nil {
+		return m.misused(fmt.Errorf("-ca-file: %w", err))
+	}
 	level := slog.LevelInfo
 	if *debug {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(m.Stderr, &slog.HandlerOptions{Level: level}))
-	client, err := remote.Dial(*backend, remote.DialOptions{TokenFile: *tokenFile, Version: version, Logger: log})
+	client, err := remote.Dial(*backend, remote.DialOptions{TokenFile: *tokenFile, RootCAs: roots, Version: version, Logger: log})
 	if err != nil {
 		return m.misused(fmt.Errorf("-backend: %w", err))
 	}
@@ -105,6 +111,25 @@ func (m *Main) serve(ctx context.Context, client *remote.Client, addr string, lo
 		return 1
 	}
 	return 0
+}
+
+// rootCAs returns the system's CAs and that in the file; nil, which means the system's, if there is no file.
+func rootCAs(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, err
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("there is no certificate in %s", file)
+	}
+	return pool, nil
 }
 
 // misused tells in one line what is wrong with the flags.
