@@ -73,12 +73,13 @@ func cmdPrograms(ts *testscript.TestScript, neg bool, args []string) {
 	machineOf(ts).programs = args[0]
 }
 
-// host start|stop|kill: `sockerless up -sim -sim-calm`; prints what it prints. stop wants exit code 0.
+// host start [azure]|stop|kill: `sockerless up -sim -sim-calm`, or `sockerless up` on the Azure of the session; prints what
+// it prints. stop wants exit code 0.
 func cmdHost(ts *testscript.TestScript, neg bool, args []string) {
 	m := machineOf(ts)
 	switch args[0] {
 	case "start":
-		out, err := m.startHost()
+		out, err := m.startHost(len(args) == 1)
 		ts.Check(err)
 		fmt.Fprint(ts.Stdout(), out)
 		for line := range strings.Lines(out) {

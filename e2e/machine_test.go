@@ -123,14 +123,17 @@ func (m *machine) startSimulator(flags []string) error {
 	return nil
 }
 
-func (m *machine) startBackend() error {
-	env := []string{
-		"SOCKERLESS_DATA_DIR=" + filepath.Join(m.dir, "backend"),
-		"SOCKERLESS_ACA_LINGER=20s",
-	}
+// simEnv is the environment of a program that uses the session's Azure.
+func (m *machine) simEnv() []string {
+	var env []string
 	for k, v := range m.sim.env {
 		env = append(env, k+"="+v)
 	}
+	return env
+}
+
+func (m *machine) startBackend() error {
+	env := append(m.simEnv(), "SOCKERLESS_DATA_DIR="+filepath.Join(m.dir, "backend"), "SOCKERLESS_ACA_LINGER=20s")
 	if m.mode == "reverse" {
 		env = append(env, fmt.Sprintf("SOCKERLESS_CALLBACK_URL=http://host.azuresim.internal:%d", m.port))
 	}
@@ -157,9 +160,21 @@ func (m *machine) startFrontend() error {
 
 func (m *machine) hostData() string { return filepath.Join(m.dir, "host") }
 
-// startHost starts `sockerless up -sim -sim-calm` and returns the two lines that it prints.
-func (m *machine) startHost() (string, error) {
-	p, out, err := m.start("sockerless", []string{"up", "-sim", "-sim-calm", "-addr", "unix://" + m.socket, "-data", m.hostData()}, nil)
+// startHost starts `sockerless up`, with an Azure of its own or on the session's, and returns the two lines that it prints.
+func (m *machine) startHost(ownAzure bool) (string, error) {
+	args := []string{"up", "-addr", "unix://" + filepath.Join(m.dir, "h.sock"), "-data", m.hostData()}
+	var env []string
+	if ownAzure {
+		args = append(args, "-sim", "-sim-calm")
+	} else {
+		port, err := freePort()
+		if err != nil {
+			return "", err
+		}
+		args = append(args, "-backend-addr", fmt.Sprintf("127.0.0.1:%d", port))
+		env = append(m.simEnv(), fmt.Sprintf("SOCKERLESS_CALLBACK_URL=http://host.azuresim.internal:%d", port))
+	}
+	p, out, err := m.start("sockerless", args, env)
 	if err != nil {
 		return "", err
 	}
