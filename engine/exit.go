@@ -7,7 +7,6 @@ import (
 	docker "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
-	"github.com/sockerless/sockerless/driver"
 	"github.com/sockerless/sockerless/link"
 )
 
@@ -32,14 +31,15 @@ func (r *run) watch() {
 		case exited:
 			r.exited(n.exit)
 		case ended:
-			r.exited(withoutWord(n.answer.status))
+			r.exited(withoutWord(n.answer))
 		}
 	}
 }
 
 // withoutWord is the exit of an execution whose agent has not told it.
-func withoutWord(st driver.Status) exit {
-	x := exit{code: codeKilled, at: st.Ended, reason: "the agent's word on the exit did not come: " + whyEnded(st)}
+func withoutWord(a answer) exit {
+	st := a.status
+	x := exit{code: codeKilled, at: st.Ended, left: a.left(), reason: "the agent's word on the exit did not come: " + whyEnded(st)}
 	if st.ExitCode != nil {
 		x.code = *st.ExitCode
 	}
@@ -64,7 +64,7 @@ func (r *run) record(x exit) bool {
 		}
 		next := stageExited
 		if x.event == 0 {
-			next = stageOver
+			next = x.left
 		}
 		err := c.end(x.code, x.reason, next, func(rec *record) {
 			rec.State.OOMKilled, rec.State.FinishedAt = x.oom, x.at.UTC()
@@ -166,7 +166,7 @@ func (r *run) linger() time.Duration {
 
 // end makes sure that nothing of the execution is left.
 func (r *run) end() {
-	if a := r.agent; a != nil && !r.silent.Load() {
+	if a := r.agent; r.isLinked() && !r.silent.Load() {
 		if err := a.release(); err != nil && !errors.Is(err, link.ErrClosed) { // it may be gone before its answer is here
 			r.warn("an agent does not end when it is told to", err)
 		} else if r.left() {

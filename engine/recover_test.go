@@ -304,6 +304,42 @@ func TestSecondAgentIsFenced(t *testing.T) {
 	}
 }
 
+// TestReplicaRunAgain: the platform takes a replica away and runs another in the same execution. That one is not obeyed,
+// and the container has ended.
+func TestReplicaRunAgain(t *testing.T) {
+	t.Parallel()
+	r, f := newFaulty(t, rigOptions{reverse: true})
+	specs := make(chan driver.Spec, 1)
+	f.inject(func(f *faulty) {
+		f.start = func(ctx context.Context, spec driver.Spec) (driver.Run, error) {
+			specs <- spec
+			return f.Driver.Start(ctx, spec)
+		}
+	})
+	id := r.create(sh("echo once; sleep 0.2; kill -9 $PPID; sleep 600"))
+	wait := r.wait(id, docker.WaitConditionNextExit)
+	r.start(id)
+	spec := <-specs
+	time.Sleep(500 * time.Millisecond)
+	l, err := link.Dial(t.Context(), link.Target{URL: r.server.URL + "/agent"}, link.Identity{
+		Role: link.Agent, ID: spec.ID, Secret: spec.Secret, Hello: link.Hello{Execution: r.find(id).Run.Execution, BootID: "again"},
+	}, link.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
+	go server.Serve(l) // ends with the link
+	if u := wait(); u.ExitCode != 137 {
+		t.Errorf("wait: %+v", u)
+	}
+	if st := r.find(id).State; !strings.Contains(st.Error, "took the replica away and ran it again") {
+		t.Errorf("state: %+v", st)
+	}
+	eventually(t, "the execution is stopped", func() bool { return f.calls.stop.Load() == 1 })
+	<-l.Done()
+	server.Close()
+}
+
 // TestLingerEnds: then a start is a new execution, its log goes on, and what is new is told.
 func TestLingerEnds(t *testing.T) {
 	modes(t, func(t *testing.T, reverse bool) {

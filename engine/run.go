@@ -39,6 +39,7 @@ type run struct {
 	poll     *time.Timer
 	answers  chan answer
 	asking   bool // an answer will come
+	replaced bool // another agent came for the execution: the replica was taken away and run again
 	backoff  time.Duration
 	silent   atomic.Bool // the agent does not answer, so it is not asked to end either
 	trouble  bool        // the store does not take what is to be stored
@@ -53,6 +54,7 @@ type exit struct {
 	at          time.Time
 	event       uint64        // the agent's number of it; 0: it is not the agent's word
 	reason      string        // for State.Error
+	left        stage         // what comes next, if it is not the agent's word
 	stored      chan struct{} // closed when it is dealt with; nil if nobody waits
 }
 
@@ -233,8 +235,23 @@ type news struct {
 type answer struct {
 	status driver.Status
 	reason string // why it does not come up; asked before there was a link only
+	goes   bool   // something of it may run on
 	err    error
 }
+
+// left is what is to be done about an execution that has ended.
+func (a answer) left() stage {
+	if a.goes {
+		return stageEnding
+	}
+	return stageOver
+}
+
+// another is the answer of a platform that runs a replica again, as Container Apps does after preempting one although
+// no retry was asked for (microsoft/azure-container-apps#1477). The first one's process is gone.
+var another = news{answer: answer{
+	status: driver.Status{Phase: driver.PhaseEnded, Reason: "the platform took the replica away and ran it again"}, goes: true,
+}}
 
 // next waits for something to happen. It takes agents that are the run's own and turns others away, dials where agents
 // are dialled, and asks the cloud, with back-off, only while there is no link.
@@ -260,8 +277,15 @@ func (r *run) next(timeout <-chan time.Time) (happening, news) {
 			if r.adopt(l) {
 				return linkUp, news{}
 			}
+			if r.replaced && !r.isLinked() {
+				return ended, another
+			}
 		case <-down:
-			return linkDown, news{gone: r.lose()}
+			gone := r.lose()
+			if r.replaced {
+				return ended, another
+			}
+			return linkDown, news{gone: gone}
 		case <-r.hurry:
 			r.pollIn(pollSoon)
 		case <-r.poll.C:
@@ -334,6 +358,9 @@ func (r *run) adopt(l *link.Link) bool {
 		}
 	}
 	last := rec.LastEvent
+	if !own && hello.Execution == rec.Run.Execution && (rec.Stage == stageLinked || rec.Stage == stageRunning) {
+		r.replaced = true
+	}
 	r.c.mu.Unlock()
 	if !own {
 		r.e.turnAway(l)

@@ -223,7 +223,7 @@ func (r *run) meet() {
 		case linkUp:
 			return
 		case ended:
-			r.failed(cannotRun(r.c, n.answer.why()), codeEngine, stageOver)
+			r.failed(cannotRun(r.c, n.answer.why()), codeEngine, n.answer.left())
 		case polled:
 			// Container Apps goes on for hours with an image that cannot be pulled: facts that are public in
 			// microsoft/azure-container-apps#1023. A reason that stays is taken for the last word.
@@ -246,7 +246,7 @@ func (r *run) meet() {
 	}
 }
 
-const explainPatience = 30 * time.Second
+const explainPatience = 20 * time.Second
 
 // deadline is when a start must have brought an agent.
 func (r *run) deadline() time.Time {
@@ -302,7 +302,7 @@ func (r *run) begin() {
 		for r.agent == nil && r.stage() == stageLinked && r.e.ctx.Err() == nil {
 			switch what, n := r.next(deadline.C); what {
 			case ended:
-				r.failed(cannotRun(r.c, n.answer.why()), codeEngine, stageOver)
+				r.failed(cannotRun(r.c, n.answer.why()), codeEngine, n.answer.left())
 			case timedOut:
 				r.failed(cannotRun(r.c, "its agent was lost"), codeEngine, stageEnding)
 			}
@@ -357,7 +357,7 @@ func (r *run) during(a *agent, f func(context.Context) error) error {
 		what, n := r.next(nil)
 		switch {
 		case what == ended && before == stageLinked:
-			r.failed(cannotRun(r.c, n.answer.why()), codeEngine, stageOver)
+			r.failed(cannotRun(r.c, n.answer.why()), codeEngine, n.answer.left())
 		case what == exited: // of the process that is being started: it is told again to who asks
 			r.early = append(r.early, n.exit)
 			continue
