@@ -158,7 +158,7 @@ func TestInspect(t *testing.T) {
 		"State": map[string]any{
 			"Status": "exited", "Running": false, "Paused": false, "Restarting": false, "OOMKilled": false, "Dead": false, "Pid": 0.0, "ExitCode": 3.0, "Error": "",
 		},
-		"Future": map[string]any{"x": []any{1.0, 2.0}}, "Mac": "02:42:ac:11:00:02", "Another": "yes", "Mode": "default", "Env": []any{"PATH=/usr/bin:/bin", "A=b"},
+		"Future": map[string]any{"x": []any{1.0, 2.0}}, "Mac": "02:42:ac:11:00:02", "Another": "yes", "Mode": "bridge", "Env": []any{"PATH=/usr/bin:/bin", "A=b"},
 		"Labels": map[string]any{"com.docker.compose.project": "p"}, "bridge": true, "ArgsEscaped": nil, "Mounts": []any{},
 	}
 	if diff := cmp.Diff(want, picked); diff != "" {

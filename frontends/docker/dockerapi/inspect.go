@@ -88,8 +88,25 @@ func inspect(c *sockerless.Container) (*inspected, error) {
 		}
 	}
 	var err error
-	out.Config, out.HostConfig, err = withUnknown(c)
+	out.Config, out.HostConfig, err = withUnknown(c.Raw, c.Config, shownHostConfig(c))
 	return out, err
+}
+
+// shownHostConfig is a container's HostConfig with the words that dockerd gives to what was left open.
+func shownHostConfig(c *sockerless.Container) *container.HostConfig {
+	shown := container.HostConfig{}
+	if c.HostConfig != nil {
+		shown = *c.HostConfig
+	}
+	shown.NetworkMode = container.NetworkMode(networkMode(c))
+	if shown.LogConfig.Type == "" {
+		shown.LogConfig.Type = "json-file" // what `docker logs` can read
+	}
+	shown.LogConfig.Config = orEmptyMap(shown.LogConfig.Config)
+	if shown.CgroupnsMode == "" {
+		shown.CgroupnsMode = container.CgroupnsModePrivate
+	}
+	return &shown
 }
 
 func networkMode(c *sockerless.Container) string {

@@ -108,7 +108,12 @@ func newID() string {
 // find: m.mu is held.
 func (m *memory) find(ref string) (*box, error) {
 	for _, c := range m.containers {
-		if c.Name == ref || strings.HasPrefix(c.ID, ref) {
+		if c.Name == ref {
+			return c, nil
+		}
+	}
+	for _, c := range m.containers {
+		if len(ref) >= 8 && strings.HasPrefix(c.ID, ref) {
 			return c, nil
 		}
 	}
@@ -124,7 +129,6 @@ func (m memContainers) Create(_ context.Context, req sockerless.CreateRequest) (
 	if req.HostConfig.Privileged {
 		return nil, sockerless.Errorf(sockerless.EUNSUPPORTED, "cannot use --privileged: there are no privileges here")
 	}
-	req.HostConfig.CgroupnsMode, req.HostConfig.LogConfig.Type = "private", "json-file"
 	i := slices.IndexFunc(m.images, func(img *sockerless.Image) bool {
 		return slices.Contains(img.Tags, req.Config.Image) || slices.Contains(img.Tags, req.Config.Image+":latest")
 	})

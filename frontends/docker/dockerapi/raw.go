@@ -7,7 +7,7 @@ import (
 	"reflect"
 	"strings"
 
-	"github.com/sockerless/sockerless"
+	"github.com/moby/moby/api/types/container"
 )
 
 // words is a list of strings that may come as one string.
@@ -28,8 +28,8 @@ func (w *words) UnmarshalJSON(b []byte) error {
 
 // withUnknown returns a container's Config and HostConfig with the fields of create's body that their types do not
 // know, so that a client of another version finds in inspect what it said.
-func withUnknown(c *sockerless.Container) (config, hostConfig any, err error) {
-	body, err := object(c.Raw)
+func withUnknown(raw json.RawMessage, c *container.Config, h *container.HostConfig) (config, hostConfig any, err error) {
+	body, err := object(raw)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -39,10 +39,10 @@ func withUnknown(c *sockerless.Container) (config, hostConfig any, err error) {
 	}
 	delete(body, "HostConfig")
 	delete(body, "NetworkingConfig")
-	if config, err = merged(c.Config, body); err != nil {
+	if config, err = merged(c, body); err != nil {
 		return nil, nil, err
 	}
-	hostConfig, err = merged(c.HostConfig, host)
+	hostConfig, err = merged(h, host)
 	return config, hostConfig, err
 }
 

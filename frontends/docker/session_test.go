@@ -1,0 +1,292 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	docker "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/api/types/registry"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sockerless/sockerless"
+	"github.com/sockerless/sockerless/driver"
+	"github.com/sockerless/sockerless/driver/drivertest"
+	"github.com/sockerless/sockerless/driver/memdriver"
+	"github.com/sockerless/sockerless/engine"
+	"github.com/sockerless/sockerless/frontends/docker/dockerapi/schematest"
+	"github.com/sockerless/sockerless/remote"
+)
+
+// TestSessions runs sessions of the real docker CLI against the whole chain but for a cloud: this program, a backend's
+// server, the engine and agents, which the mem driver runs as child processes.
+func TestSessions(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("agents run on Linux")
+	}
+	cli, err := exec.LookPath("docker")
+	if err != nil {
+		t.Skip("there is no docker CLI in PATH; `make setup-test` installs one")
+	}
+	agent, err := drivertest.BuildAgent(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			socket, stop, err := startChain(agent)
+			if err != nil {
+				return err
+			}
+			env.Defer(func() {
+				if err := stop(); err != nil {
+					t.Error(err)
+				}
+			})
+			env.Setenv("DOCKER_HOST", "unix://"+socket)
+			env.Setenv("SOCKET", socket)
+			env.Setenv("PATH", filepath.Dir(cli)+string(filepath.ListSeparator)+os.Getenv("PATH"))
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"code": exitCode},
+	})
+}
+
+// code N command...: the command's exit code is N.
+func exitCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N command...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		code = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if fmt.Sprint(code) != args[0] {
+		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+}
+
+// startChain starts backend and frontend and returns the frontend's socket.
+func startChain(agent string) (socket string, stop func() error, err error) {
+	var stops []func() error
+	stop = func() error {
+		var all error
+		for i := len(stops) - 1; i >= 0; i-- {
+			all = errors.Join(all, stops[i]())
+		}
+		return all
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, stop())
+		}
+	}()
+	dir, err := os.MkdirTemp("", "session")
+	if err != nil {
+		return "", nil, err
+	}
+	stops = append(stops, func() error { return os.RemoveAll(dir) })
+	key, err := engine.LoadKey(dir)
+	if err != nil {
+		return "", nil, err
+	}
+	d, err := memdriver.NewForward(memdriver.Options{Agent: agent})
+	if err != nil {
+		return "", nil, err
+	}
+	stops = append(stops, d.Close)
+	e, err := engine.Open(context.Background(), engine.Options{Dir: dir, Driver: d, Key: key, Images: thisMachine{}, Version: "test", Linger: time.Minute})
+	if err != nil {
+		return "", nil, err
+	}
+	stops = append(stops, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		return e.Close(ctx)
+	})
+	token, err := remote.CreateToken(remote.TokenFile(dir))
+	if err != nil {
+		return "", nil, err
+	}
+	server := remote.NewServer(e.Backend(), remote.ServerOptions{Token: token})
+	backend := httptest.NewServer(server)
+	stops = append(stops, func() error { backend.CloseClientConnections(); backend.Close(); return server.Close() })
+
+	socket = filepath.Join(dir, "docker.sock")
+	ctx, end := context.WithCancel(context.Background())
+	ready, ended := make(chan string, 1), make(chan int, 1)
+	var log locked
+	m := Main{
+		Args:   []string{"-backend", backend.URL, "-addr", "unix://" + socket, "-token-file", remote.TokenFile(dir)},
+		Stdout: io.Discard, Stderr: &log,
+		Ready: func(addr string) { ready <- addr },
+	}
+	go func() { ended <- m.Run(ctx) }() // ends with stop
+	stops = append(stops, func() error {
+		end()
+		if code := <-ended; code != 0 {
+			return fmt.Errorf("the frontend ended with %d: %s", code, &log)
+		}
+		return nil
+	})
+	select {
+	case <-ready:
+		return socket, stop, nil
+	case code := <-ended:
+		ended <- code
+		return "", nil, errors.New("the frontend did not start")
+	}
+}
+
+// thisMachine is an ImageStore whose images are all this machine's file system. It knows "shell" until others are pulled.
+type thisMachine struct{}
+
+var shell = sockerless.Image{
+	ID: "sha256:" + strings.Repeat("5e", 32), Tags: []string{"shell:latest"}, Source: "registry.test/shell@sha256:" + strings.Repeat("5e", 32),
+	Platform: "linux/amd64", Config: json.RawMessage(`{"architecture":"amd64","os":"linux"}`), Created: time.Unix(1700000000, 0),
+	Defaults: &docker.Config{Env: []string{"PATH=" + os.Getenv("PATH")}, Cmd: []string{"sh"}},
+}
+
+func (thisMachine) Resolve(_ context.Context, ref string) (*sockerless.Image, *driver.Credential, error) {
+	if ref != "shell" && ref != "shell:latest" && ref != shell.ID {
+		return nil, nil, sockerless.Errorf(sockerless.ENOTFOUND, "No such image: %s", ref)
+	}
+	img := shell
+	return &img, nil, nil
+}
+
+func (thisMachine) SetInUse(func(string) []string) {}
+
+func (s thisMachine) Find(ctx context.Context, ref string) (*sockerless.Image, error) {
+	img, _, err := s.Resolve(ctx, ref)
+	return img, err
+}
+
+func (thisMachine) List(context.Context, sockerless.ImageListOptions) iter.Seq2[*sockerless.Image, error] {
+	return func(yield func(*sockerless.Image, error) bool) { yield(&shell, nil) }
+}
+
+func (thisMachine) Auth(context.Context, registry.AuthConfig) (*registry.AuthResponse, error) {
+	return nil, errNoRegistry
+}
+
+func (thisMachine) Pull(_ context.Context, ref string, _ sockerless.PullOptions) iter.Seq2[jsonstream.Message, error] {
+	return func(yield func(jsonstream.Message, error) bool) {
+		yield(jsonstream.Message{}, sockerless.Errorf(sockerless.ENOTFOUND, "pull access denied for %s, repository does not exist", ref))
+	}
+}
+
+func (thisMachine) Load(context.Context, io.Reader) iter.Seq2[jsonstream.Message, error] {
+	return none
+}
+
+func (thisMachine) Import(context.Context, sockerless.ImportOptions, io.Reader) iter.Seq2[jsonstream.Message, error] {
+	return none
+}
+
+func (thisMachine) Tag(context.Context, string, string) error { return errNoRegistry }
+
+func (thisMachine) Remove(context.Context, string, bool) ([]image.DeleteResponse, error) {
+	return nil, errNoRegistry
+}
+
+var errNoRegistry = sockerless.Errorf(sockerless.EUNSUPPORTED, "there is no registry in this test")
+
+func none(yield func(jsonstream.Message, error) bool) { yield(jsonstream.Message{}, errNoRegistry) }
+
+// TestAnswers holds what the engine makes of a container's life, as the API tells it, to Docker's specification.
+func TestAnswers(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("agents run on Linux")
+	}
+	dir, err := schematest.Dir()
+	if err != nil {
+		t.Skipf("Docker's specification is not here: %v", err)
+	}
+	spec, err := schematest.Load(dir, "1.51")
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent, err := drivertest.BuildAgent(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, stop, err := startChain(agent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	plain := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", socket) }}
+	defer plain.CloseIdleConnections()
+	client := &http.Client{Transport: spec.Transport(plain, func(err error) { t.Errorf("not as specified: %v", err) })}
+	do := func(method, path, body string, want int) []byte {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://docker/v1.51"+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body != "" {
+			req.Header.Set("Content-Type", "application/json")
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != want {
+			t.Errorf("%s %s: %d %s, %v, want %d", method, path, resp.StatusCode, b, err, want)
+		}
+		return b
+	}
+	do("POST", "/containers/create?name=box", `{"Image":"shell","Cmd":["sleep","1000"],"Future":1,"Labels":{"a":"b"},"ExposedPorts":{"80/tcp":{}}}`, 201)
+	do("GET", "/containers/box/json", "", 200)
+	do("POST", "/containers/box/start", "", 204)
+	do("POST", "/containers/box/start", "", 304)
+	do("GET", "/containers/json", "", 200)
+	do("GET", "/containers/json?all=1&size=1&limit=5", "", 200)
+	do("GET", "/containers/box/json?size=1", "", 200)
+	var e struct{ ID string }
+	if err := json.Unmarshal(do("POST", "/containers/box/exec", `{"Cmd":["true"]}`, 201), &e); err != nil {
+		t.Fatal(err)
+	}
+	do("GET", "/exec/"+e.ID+"/json", "", 200)
+	do("POST", "/exec/"+e.ID+"/start", `{"Detach":true}`, 200)
+	do("GET", "/exec/"+e.ID+"/json", "", 200)
+	do("POST", "/containers/box/rename?name=case", "", 204)
+	do("POST", "/containers/case/kill", "", 204)
+	do("POST", "/containers/case/wait", "", 200)
+	do("GET", "/containers/case/json", "", 200)
+	do("GET", "/containers/case/logs?stdout=1", "", 200)
+	do("HEAD", "/containers/case/archive?path=/etc", "", 200)
+	do("GET", "/events?since=1&until="+fmt.Sprint(time.Now().Unix()), "", 200)
+	do("GET", "/images/json", "", 200)
+	do("GET", "/images/shell/json", "", 200)
+	do("GET", "/info", "", 200)
+	do("GET", "/version", "", 200)
+	do("POST", "/containers/prune", "", 200)
+	do("DELETE", "/containers/case", "", 404)
+}
