@@ -400,3 +400,23 @@ func TestFilesAsAnOrdinaryUser(t *testing.T) {
 	err = b.Write(b.ctx(), protocol.WriteRequest{Path: dir}, bytes.NewReader(makeTar(t, tar.Header{Typeflag: tar.TypeChar, Name: "null", Devmajor: 1, Devminor: 3})))
 	wantCode(t, err, protocol.CodePermission)
 }
+
+// What is zero takes no room on disk, and is there all the same.
+func TestWriteMakesHoles(t *testing.T) {
+	b := newBox(t, boxOptions{})
+	dir := t.TempDir()
+	content := strings.Repeat("\x00", 10<<20) + "middle" + strings.Repeat("\x00", 10<<20)
+	body := makeTar(t, file("holes", content), file("all", strings.Repeat("\x00", 1<<20)), file("none", ""))
+	if err := b.Write(b.ctx(), protocol.WriteRequest{Path: dir}, bytes.NewReader(body)); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(dir + "/holes"); err != nil || string(data) != content {
+		t.Errorf("%d bytes, %v", len(data), err)
+	}
+	for name, size := range map[string]int64{"holes": int64(len(content)), "all": 1 << 20, "none": 0} {
+		var st syscall.Stat_t
+		if err := syscall.Stat(dir+"/"+name, &st); err != nil || st.Size != size || st.Blocks > 1000 {
+			t.Errorf("%s: %d bytes in %d blocks, %v", name, st.Size, st.Blocks, err)
+		}
+	}
+}

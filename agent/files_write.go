@@ -25,16 +25,16 @@ import (
 )
 
 // write unpacks a tar into a directory.
-func (a *Agent) write(_ context.Context, req protocol.WriteRequest, body io.Reader) (struct{}, error) {
+func (a *Agent) write(ctx context.Context, req protocol.WriteRequest, body io.Reader) (struct{}, error) {
 	defer a.busy()()
-	return struct{}{}, unpack(req, body)
+	return struct{}{}, unpack(ctx, req, body)
 }
 
-func unpack(req protocol.WriteRequest, body io.Reader) error {
+func unpack(ctx context.Context, req protocol.WriteRequest, body io.Reader) error {
 	if err := checkPath(req.Path); err != nil {
 		return err
 	}
-	x, err := newUnpacker(req)
+	x, err := newUnpacker(ctx, req)
 	if err != nil {
 		return err
 	}
@@ -76,15 +76,16 @@ func decompress(r io.Reader) (io.Reader, error) {
 // descriptor after the other without following links, so that neither the archive's links, nor those that are there,
 // nor a process that changes them meanwhile can lead it out. A link that stays inside is followed, an absolute one too.
 type unpacker struct {
-	req    protocol.WriteRequest
-	base   string // the directory, without links
-	root   int    // its descriptor
-	rooted *os.Root
-	uid    int // who owns what is written; -1: whom the archive says
-	gid    int
-	chown  bool // the agent may give files away
-	dirs   []madeDir
-	buf    []byte
+	stopped <-chan struct{} // closed when the client is gone
+	req     protocol.WriteRequest
+	base    string // the directory, without links
+	root    int    // its descriptor
+	rooted  *os.Root
+	uid     int // who owns what is written; -1: whom the archive says
+	gid     int
+	chown   bool // the agent may give files away
+	dirs    []madeDir
+	buf     []byte
 
 	parent place // of the last entry; the next one often has the same
 	name   string
@@ -101,12 +102,15 @@ type madeDir struct {
 	time time.Time
 }
 
-func newUnpacker(req protocol.WriteRequest) (*unpacker, error) {
+func newUnpacker(ctx context.Context, req protocol.WriteRequest) (*unpacker, error) {
 	base, err := filepath.EvalSymlinks(req.Path)
 	if err != nil {
 		return nil, fileError(req.Path, err)
 	}
-	x := &unpacker{req: req, base: base, uid: -1, gid: -1, chown: hasCapability(unix.CAP_CHOWN), buf: make([]byte, copySize), parent: place{fd: -1}}
+	x := &unpacker{
+		stopped: ctx.Done(), req: req, base: base, uid: -1, gid: -1, chown: hasCapability(unix.CAP_CHOWN),
+		buf: make([]byte, copySize), parent: place{fd: -1},
+	}
 	if req.CopyUIDGID && req.User != "" {
 		u, err := user.GetExecUserPath(req.User, nil, passwdFile, groupFile)
 		if err != nil {
@@ -397,13 +401,8 @@ func (x *unpacker) makeFile(parent int, base string, h *tar.Header, content io.R
 	}
 	f := os.NewFile(uintptr(fd), base)
 	defer f.Close()
-	// The plain writer hides ReadFrom, which has a smaller buffer of its own.
-	if _, err := io.CopyBuffer(struct{ io.Writer }{f}, content, x.buf); err != nil {
-		var pathError *os.PathError
-		if errors.As(err, &pathError) {
-			return err
-		}
-		return wire.Errorf(protocol.CodeInvalid, "cannot read the archive: %v", err)
+	if err := x.fill(f, content, h.Size); err != nil {
+		return err
 	}
 	if err := x.dress(parent, base, h); err != nil {
 		return err
@@ -412,6 +411,43 @@ func (x *unpacker) makeFile(parent int, base string, h *tar.Header, content io.R
 		return err
 	}
 	return f.Close()
+}
+
+// zeros is what a hole reads as.
+var zeros [copySize]byte
+
+// fill writes a file's content. What is zero becomes a hole: an archive of some bytes may tell of terabytes of them.
+func (x *unpacker) fill(f *os.File, content io.Reader, size int64) error {
+	var at int64
+	written := int64(0) // the file's size so far
+	for {
+		n, err := io.ReadFull(content, x.buf)
+		if block := x.buf[:n]; !bytes.Equal(block, zeros[:n]) {
+			if _, err := f.WriteAt(block, at); err != nil {
+				return err
+			}
+			written = at + int64(n)
+		}
+		at += int64(n)
+		switch err {
+		case nil:
+		case io.EOF, io.ErrUnexpectedEOF: // the latter for the last block, and for an archive that is cut off
+			if at < size {
+				return wire.Errorf(protocol.CodeInvalid, "cannot read the archive: %v", io.ErrUnexpectedEOF)
+			}
+			if at > written {
+				return f.Truncate(at)
+			}
+			return nil
+		default:
+			return wire.Errorf(protocol.CodeInvalid, "cannot read the archive: %v", err)
+		}
+		select {
+		case <-x.stopped:
+			return context.Canceled
+		default:
+		}
+	}
 }
 
 // dress gives what was made its owner, mode and attributes; in this order, for a change of the owner takes some of them away.

@@ -21,6 +21,9 @@ import (
 // endPatience is how long the agent's end waits for answers that are on their way.
 const endPatience = 3 * time.Second
 
+// flushPause is how long the last frames of streams may take from the multiplexer to the link.
+const flushPause = 50 * time.Millisecond
+
 // refusedPause is how long an agent whose process runs waits before it asks again a backend that has refused it.
 const refusedPause = time.Minute
 
@@ -129,8 +132,8 @@ func (a *Agent) serveHub(ctx context.Context) error {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          log.New(io.Discard, "", 0), // whoever knocks at a port must not fill the container's log
 	}
-	var links sync.WaitGroup
-	links.Go(func() {
+	var listening, links sync.WaitGroup
+	listening.Go(func() {
 		server.Serve(l) //nolint:errcheck // ends with the Close below
 	})
 	for {
@@ -140,9 +143,10 @@ func (a *Agent) serveHub(ctx context.Context) error {
 		}
 		links.Go(func() { a.serve(ctx, one) }) // ends with the link
 	}
+	links.Wait() // each says goodbye in its own time
 	hub.Close()
 	err = server.Close()
-	links.Wait()
+	listening.Wait()
 	return err
 }
 
@@ -153,7 +157,9 @@ func (a *Agent) hello() link.Hello {
 // serve answers on a link until it ends, or ctx does; then it says goodbye.
 func (a *Agent) serve(ctx context.Context, l *link.Link) {
 	stop := context.AfterFunc(ctx, func() {
-		// A goodbye ends streams where they are, so the other end gets all of them first.
+		// A goodbye ends streams where they are, so the other end gets all of them first. The last frames
+		// are in the multiplexer's queue for a moment, which nobody can look into.
+		time.Sleep(flushPause)
 		for end := time.Now().Add(endPatience); l.Stats().Unacked > 0 && l.Connected() && time.Now().Before(end); {
 			time.Sleep(5 * time.Millisecond)
 		}
@@ -189,23 +195,24 @@ func connected(ctx context.Context) func() bool {
 // requests knows the requests and sessions that are being answered.
 type requests struct {
 	mu       sync.Mutex
-	active   map[net.Conn]struct{} // an answer is not written yet, or in the server's buffer
+	conns    map[net.Conn]struct{} // have had a request; closed once keep-alives are off and the answer is written
 	handlers int                   // those of sessions have taken their connection over
 	idle     bell
 }
 
-func newRequests() *requests { return &requests{active: map[net.Conn]struct{}{}} }
+func newRequests() *requests { return &requests{conns: map[net.Conn]struct{}{}} }
 
 // state is the server's hook.
 func (r *requests) state(c net.Conn, s http.ConnState) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if s == http.StateActive {
-		r.active[c] = struct{}{}
-		return
+	switch s {
+	case http.StateActive:
+		r.conns[c] = struct{}{}
+	case http.StateClosed, http.StateHijacked:
+		delete(r.conns, c)
+		r.idle.ring()
 	}
-	delete(r.active, c)
-	r.idle.ring()
 }
 
 func (r *requests) count(h http.Handler) http.Handler {
@@ -223,12 +230,12 @@ func (r *requests) count(h http.Handler) http.Handler {
 	})
 }
 
-// drain waits until none is left, for a bounded time.
+// drain waits until none is left, for a bounded time. Keep-alives are off.
 func (r *requests) drain(patience time.Duration) {
 	late := time.After(patience)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for r.handlers > 0 || len(r.active) > 0 {
+	for r.handlers > 0 || len(r.conns) > 0 {
 		idle := r.idle.wait()
 		r.mu.Unlock()
 		select {

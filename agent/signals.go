@@ -14,7 +14,7 @@ import (
 // parseSignal reads a name with or without SIG, or a number.
 func parseSignal(name string) (syscall.Signal, error) {
 	sig, err := mobysignal.ParseSignal(name)
-	if err != nil || sig <= 0 {
+	if err != nil || sig <= 0 || sig > 64 {
 		return 0, wire.Errorf(protocol.CodeInvalid, "invalid signal: %s", name)
 	}
 	return sig, nil

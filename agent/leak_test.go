@@ -1,0 +1,73 @@
+package agent_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sockerless/sockerless/agent/protocol"
+)
+
+// descriptors and resident memory of the agent, in KiB.
+func (b *box) footprint() (fds, rss int) {
+	b.t.Helper()
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", b.cmd.Process.Pid))
+	if err != nil {
+		b.t.Skipf("cannot look into the agent: %v", err)
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.cmd.Process.Pid))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		fmt.Sscanf(line, "VmRSS: %d kB", &rss)
+	}
+	return len(entries), rss
+}
+
+// Execs of every kind leave no descriptor and no memory behind.
+func TestExecsLeaveNothing(t *testing.T) {
+	b := sleeper(t)
+	runs := 300
+	if os.Getenv("SOCKERLESS_SOAK") != "" {
+		runs = 10000
+	}
+	round := func(n, from int) {
+		for i := range n {
+			p := sh("echo x; exit 1")
+			p.Tty = i%3 == 0
+			if i%10 == 9 {
+				id := fmt.Sprint("gone", from+i)
+				s, err := b.Exec(b.ctx(), protocol.ExecRequest{ID: id, Process: sh("cat; head -c 300000 /dev/zero"), Stdin: true, Stdout: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.Reset()
+				continue
+			}
+			if _, _, code, err := b.tryExec(p, ""); code != 1 || err != nil {
+				t.Fatalf("exec %d: %d, %v", i, code, err)
+			}
+			if _, _, _, err := b.tryExec(protocol.Process{Args: []string{"/nosuch"}}, ""); err == nil {
+				t.Fatal("a missing command runs")
+			}
+		}
+	}
+	round(100, 0)
+	fds, rss := b.footprint()
+	round(runs, 100)
+	var moreFDs, moreRSS int
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if moreFDs, moreRSS = b.footprint(); moreFDs <= fds {
+			break
+		}
+	}
+	if moreFDs > fds {
+		t.Errorf("%d descriptors became %d", fds, moreFDs)
+	}
+	if moreRSS > rss+8<<10 {
+		t.Errorf("%d KiB became %d", rss, moreRSS)
+	}
+}
