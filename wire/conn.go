@@ -8,6 +8,7 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -69,15 +70,21 @@ type HalfCloser interface {
 	CloseWrite() error
 }
 
-// drainTime is how long Splice waits, after the output's end, for the client to close its side.
-const drainTime = 5 * time.Second
+const (
+	// drainTime is how long Splice waits, after the output's end, for the client to close its side.
+	drainTime = 5 * time.Second
+	// hangupTime is how often Splice looks whether a client that has ended its input is still there.
+	hangupTime = 3 * time.Second
+)
 
 // Splice copies both ways between a client's side and a process's side until the process's output has ended, then
-// closes both. The end of the client's input is passed on as a half-close. A client that vanishes closes the process's
-// side as well. The error is that of the output's copy: nil if the client got all of it.
+// closes both. The end of the client's input is passed on as a half-close. When the client vanishes, the process's side
+// is reset, if it can be, so that the next hop learns of it too. The error is that of the output's copy: nil if the client
+// got all of it.
 func Splice(client, process HalfCloser) error {
 	var input sync.WaitGroup
-	input.Go(func() { // ends with the client's input, at the latest drainTime after the output's end
+	ended := make(chan struct{}) // the output
+	input.Go(func() {            // ends with the client's input, at the latest drainTime after the output's end
 		from := &watched{Reader: client}
 		_, err := copyBytes(process, from)
 		if err != nil && from.err == nil {
@@ -86,13 +93,19 @@ func Splice(client, process HalfCloser) error {
 			_, from.err = io.Copy(io.Discard, client)
 		}
 		if from.err != nil {
-			process.Close()
+			abandon(process)
 			return
 		}
 		process.CloseWrite() //nolint:errcheck // a process that has ended takes no more input
+		if vanished(client, ended) {
+			abandon(process)
+		}
 	})
 	_, err := copyBytes(client, process)
-	if err == nil {
+	close(ended)
+	if err != nil {
+		abandon(process)
+	} else {
 		err = client.CloseWrite()
 	}
 	process.Close()
@@ -102,6 +115,39 @@ func Splice(client, process HalfCloser) error {
 	input.Wait()
 	client.Close()
 	return err
+}
+
+// vanished waits until the client that has ended its input is gone altogether, or the output has ended.
+func vanished(client HalfCloser, ended <-chan struct{}) bool {
+	if c, ok := client.(*Conn); ok {
+		client, _ = c.Conn.(HalfCloser)
+	}
+	socket, ok := client.(syscall.Conn)
+	if !ok {
+		<-ended
+		return false
+	}
+	look := time.NewTicker(hangupTime)
+	defer look.Stop()
+	for {
+		select {
+		case <-ended:
+			return false
+		case <-look.C:
+			if hungUp(socket) {
+				return true
+			}
+		}
+	}
+}
+
+// abandon closes the process's side as a client does that has vanished: not by an end, which would be a half-close.
+func abandon(process HalfCloser) {
+	if r, ok := process.(interface{ Reset() error }); ok {
+		r.Reset() //nolint:errcheck // it is closed then, whatever it says
+		return
+	}
+	process.Close()
 }
 
 // watched keeps the error of its reads, so that it can be told from an error of the writes.

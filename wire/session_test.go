@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -259,6 +261,7 @@ func TestSplice(t *testing.T) {
 
 // TestSpliceLingers: a client that never closes its side is left after a while.
 func TestSpliceLingers(t *testing.T) {
+	t.Parallel()
 	client, process, result := spliced(t, "unix", "unix")
 	began := time.Now()
 	process.CloseWrite()
@@ -272,6 +275,40 @@ func TestSpliceLingers(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("it goes on")
+	}
+}
+
+// TestSilentClientGone: a client that has half-closed stays, however silent the process is; one that has gone does not.
+func TestSilentClientGone(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells a half-close from a close")
+	}
+	t.Parallel()
+	client, process, result := spliced(t, "unix", "tcp")
+	client.CloseWrite()
+	if b, err := io.ReadAll(process); len(b) > 0 || err != nil {
+		t.Fatalf("%q, %v", b, err)
+	}
+	select {
+	case err := <-result:
+		t.Fatalf("it ended on a half-close: %v", err)
+	case <-time.After(4 * time.Second):
+	}
+	client.Close()
+	select {
+	case <-result:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it goes on")
+	}
+	process.(net.Conn).SetWriteDeadline(time.Now().Add(5 * time.Second))
+	for {
+		if _, err := process.Write([]byte("x")); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("the process's side does not learn of it")
+			}
+			return
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 
