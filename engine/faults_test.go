@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"net"
 	"strings"
@@ -265,6 +266,38 @@ func TestSlowStart(t *testing.T) {
 	<-blocked
 	if st := r.find(id).State; st.Starting || st.Pid == 0 {
 		t.Errorf("state: %+v", st)
+	}
+}
+
+// TestClientLeavesDuringStart: the start goes on without it.
+func TestClientLeavesDuringStart(t *testing.T) {
+	t.Parallel()
+	r, f := newFaulty(t, rigOptions{})
+	asked, answer := make(chan struct{}), make(chan struct{})
+	f.inject(func(f *faulty) {
+		f.start = func(ctx context.Context, spec driver.Spec) (driver.Run, error) {
+			close(asked)
+			<-answer
+			return f.Driver.Start(ctx, spec)
+		}
+	})
+	id := r.create(sh("sleep 600"))
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() { left <- r.b.Containers.Start(ctx, id) }() // ends when the client leaves
+	<-asked
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("the client got %v", err)
+	}
+	joined := make(chan error, 1)
+	go func() { joined <- r.b.Containers.Start(t.Context(), id) }() // ends with the start
+	close(answer)
+	if err := <-joined; err != nil && sockerless.ErrorCode(err) != sockerless.ENOTMODIFIED {
+		t.Errorf("a second client that joins the start: %v", err)
+	}
+	if st := r.find(id).State; st.Status != docker.StateRunning || f.calls.start.Load() != 1 {
+		t.Errorf("state %+v after %d starts", st, f.calls.start.Load())
 	}
 }
 

@@ -225,8 +225,8 @@ func (r *run) meet() {
 		case ended:
 			r.failed(cannotRun(r.c, n.answer.why()), codeEngine, n.answer.left())
 		case polled:
-			// Container Apps goes on for hours with an image that cannot be pulled: facts that are public in
-			// microsoft/azure-container-apps#1023. A reason that stays is taken for the last word.
+			// Container Apps tries for hours to pull an image that cannot be pulled (microsoft/azure-container-apps#1023),
+			// so a reason that stays is taken for the last word.
 			reason := n.answer.reason
 			switch {
 			case reason == "":
