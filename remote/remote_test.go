@@ -165,7 +165,7 @@ type rig struct {
 
 var ways = []string{"unix", "loopback", "link", "link over https"}
 
-func serve(t *testing.T, way string, b *sockerless.Backend) *rig {
+func serve(t testing.TB, way string, b *sockerless.Backend) *rig {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "remote") // t.TempDir's path may be too long for a socket
 	if err != nil {
@@ -212,7 +212,7 @@ func serve(t *testing.T, way string, b *sockerless.Backend) *rig {
 	return r
 }
 
-func (r *rig) dial(t *testing.T) *remote.Client {
+func (r *rig) dial(t testing.TB) *remote.Client {
 	t.Helper()
 	c, err := remote.Dial(r.addr, remote.DialOptions{TokenFile: r.file, RootCAs: r.roots, Version: "test", NetDial: r.netDial})
 	if err != nil {
