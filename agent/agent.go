@@ -111,7 +111,7 @@ func New(s Settings, version string, log *slog.Logger) (*Agent, error) {
 		return nil, err
 	}
 	unix.Umask(0o022) // what dockerd's containers start with
-	for name, v := range s.Proxy {
+	for name, v := range s.Environ {
 		os.Setenv(name, v) // in Go's copy only, for net/http; the kernel's, which others can read, stays empty
 	}
 	boot := make([]byte, 16)

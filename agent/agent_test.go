@@ -61,12 +61,11 @@ func TestMain(m *testing.M) {
 // box is an agent in a child process and a client linked to it.
 type box struct {
 	*protocol.Client
+	*credentials
 	t      testing.TB
 	dir    string
 	cmd    *exec.Cmd
 	link   *link.Link
-	secret []byte
-	runID  string
 	stdout *bytes.Buffer // complete once ended is closed
 	stderr *bytes.Buffer
 	ended  chan struct{}
@@ -76,6 +75,20 @@ type boxOptions struct {
 	env        []string
 	credential *syscall.Credential
 	noLink     bool
+	who        *credentials // by default new ones
+}
+
+// credentials are those of a run.
+type credentials struct {
+	runID  string
+	secret []byte
+}
+
+func newCredentials() *credentials {
+	id, secret := make([]byte, 16), make([]byte, 32)
+	rand.Read(id)
+	rand.Read(secret)
+	return &credentials{hex.EncodeToString(id), secret}
 }
 
 // newBox starts an agent. It and all that it started are gone at the test's end.
@@ -96,11 +109,10 @@ func newBox(t testing.TB, opt boxOptions) *box {
 		t.Fatal(err)
 	}
 	os.Chmod(filepath.Join(dir, "spool"), 0o777)
-	b := &box{t: t, dir: dir, secret: make([]byte, 32), stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}, ended: make(chan struct{})}
-	id := make([]byte, 16)
-	rand.Read(id)
-	rand.Read(b.secret)
-	b.runID = hex.EncodeToString(id)
+	if opt.who == nil {
+		opt.who = newCredentials()
+	}
+	b := &box{credentials: opt.who, t: t, dir: dir, stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}, ended: make(chan struct{})}
 	b.cmd = exec.Command(program)
 	b.cmd.Env = append([]string{
 		"SOCKERLESS_RUN_ID=" + b.runID,

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -97,34 +98,24 @@ func (a *Agent) startExec(req protocol.ExecRequest, want streams) (*execution, e
 
 // pumpExec carries the output to take until its end, behind which the returned group is done.
 func (a *Agent) pumpExec(e *execution, take func(stream tapeStream, buf []byte)) *sync.WaitGroup {
-	var group sync.WaitGroup
+	group := &sync.WaitGroup{}
 	p := e.process
-	outs := []struct {
-		stream tapeStream
-		drain  *drain
-	}{}
-	if p.stdout != nil {
-		outs = append(outs, struct {
-			stream tapeStream
-			drain  *drain
-		}{stdout, &drain{file: p.stdout}})
-	}
-	if p.stderr != nil {
-		outs = append(outs, struct {
-			stream tapeStream
-			drain  *drain
-		}{stderr, &drain{file: p.stderr}})
-	}
-	for _, o := range outs {
-		group.Go(func() { o.drain.run(func(buf []byte) { take(o.stream, buf) }) })
+	var drains []*drain
+	for stream, f := range map[tapeStream]*os.File{stdout: p.stdout, stderr: p.stderr} {
+		if f == nil {
+			continue
+		}
+		d := &drain{file: f}
+		drains = append(drains, d)
+		group.Go(func() { d.run(func(buf []byte) { take(stream, buf) }) }) // ends after the process, see drain
 	}
 	group.Go(func() { // ends after the process
 		<-p.done
-		for _, o := range outs {
-			o.drain.stop()
+		for _, d := range drains {
+			d.stop()
 		}
 	})
-	return &group
+	return group
 }
 
 // execSession is the client's side of an exec.

@@ -30,8 +30,8 @@ import (
 // dialled starts an agent that dials, and returns it with the link that it made.
 func dialled(t *testing.T, https, proxied bool) *box {
 	t.Helper()
-	b := &box{}
-	hub := link.NewHub(link.Backend, func(id string) ([]byte, bool) { return b.secret, id == b.runID }, link.Options{Peer: link.Agent})
+	who := newCredentials()
+	hub := link.NewHub(link.Backend, func(id string) ([]byte, bool) { return who.secret, id == who.runID }, link.Options{Peer: link.Agent})
 	mux := http.NewServeMux()
 	mux.Handle("/base/agent", hub)
 	server := httptest.NewUnstartedServer(mux)
@@ -58,7 +58,7 @@ func dialled(t *testing.T, https, proxied bool) *box {
 		env = append(env, "HTTP_PROXY="+proxy.URL, "HTTPS_PROXY="+proxy.URL)
 		url = "https://example.com"
 	}
-	*b = *newBox(t, boxOptions{env: append(env, "SOCKERLESS_AGENT_LISTEN=", "SOCKERLESS_CALLBACK_URL="+url+"/base/"), noLink: true})
+	b := newBox(t, boxOptions{who: who, env: append(env, "SOCKERLESS_AGENT_LISTEN=", "SOCKERLESS_CALLBACK_URL="+url+"/base/"), noLink: true})
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	l, err := hub.Accept(ctx)
@@ -67,7 +67,6 @@ func dialled(t *testing.T, https, proxied bool) *box {
 	}
 	b.link = l
 	b.Client = protocol.NewClient(l.Open)
-	t.Cleanup(b.disconnect)
 	return b
 }
 
@@ -131,19 +130,16 @@ func TestBackendThatDoesNotKnowTheRun(t *testing.T) {
 
 func TestHubTakesTheRunsSecretOnly(t *testing.T) {
 	b := newBox(t, boxOptions{})
-	real := b.secret
-	b.secret = make([]byte, 32)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_, err := link.Dial(ctx, b.target(), link.Identity{Role: link.Backend, ID: b.runID, Secret: b.secret}, link.Options{Peer: link.Agent})
+	_, err := link.Dial(ctx, b.target(), link.Identity{Role: link.Backend, ID: b.runID, Secret: make([]byte, 32)}, link.Options{Peer: link.Agent})
 	if !link.Permanent(err) {
 		t.Errorf("a wrong secret: %v", err)
 	}
-	_, err = link.Dial(ctx, b.target(), link.Identity{Role: link.Backend, ID: strings.Repeat("0", 32), Secret: real}, link.Options{Peer: link.Agent})
+	_, err = link.Dial(ctx, b.target(), link.Identity{Role: link.Backend, ID: strings.Repeat("0", 32), Secret: b.secret}, link.Options{Peer: link.Agent})
 	if !link.Permanent(err) {
 		t.Errorf("another run: %v", err)
 	}
-	b.secret = real
 }
 
 // Cuts of the carrier are nothing that a session, a copy or a feed notices.

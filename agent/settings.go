@@ -29,7 +29,8 @@ type Settings struct {
 	Orphan    time.Duration // how long it stays after an exit that nobody acknowledges, unless Start says otherwise
 	Dir       string        // the agent's own folder: the program, and spool/
 	Execution string        // the platform's name for this execution
-	Proxy     map[string]string
+
+	Environ map[string]string // the variables that lead to the hub, see pathVariables
 }
 
 const (
@@ -37,8 +38,8 @@ const (
 	defaultOrphan = 15 * time.Minute
 )
 
-// proxyVariables lead to the hub where the platform has no direct way out; net/http reads them.
-var proxyVariables = []string{
+// pathVariables are read by net/http and crypto/x509 on the way to the hub.
+var pathVariables = []string{
 	"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
 }
 
@@ -49,7 +50,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		Listen:    getenv("SOCKERLESS_AGENT_LISTEN"),
 		Dir:       getenv("SOCKERLESS_DIR"),
 		Execution: getenv("CONTAINER_APP_JOB_EXECUTION_NAME"),
-		Proxy:     map[string]string{},
+		Environ:   map[string]string{},
 	}
 	if b, err := hex.DecodeString(s.RunID); err != nil || len(b) != 16 {
 		return s, errors.New("SOCKERLESS_RUN_ID is not 32 hexadecimal digits")
@@ -105,9 +106,9 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	if s.Execution == "" {
 		s.Execution = getenv("CONTAINER_APP_REPLICA_NAME")
 	}
-	for _, name := range proxyVariables {
+	for _, name := range pathVariables {
 		if v := getenv(name); v != "" {
-			s.Proxy[name] = v
+			s.Environ[name] = v
 		}
 	}
 	return s, nil

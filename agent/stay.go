@@ -18,7 +18,7 @@ const (
 
 // stay knows what decides how long the agent stays when nothing runs. The agent's mu guards it.
 type stay struct {
-	exit      time.Time // the last one
+	exit      time.Time // the last one; of a held agent, its own beginning
 	exitEvent uint64
 	exitLog   uint64
 	ackLog    uint64
