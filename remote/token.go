@@ -51,7 +51,7 @@ func CreateToken(path string) (Token, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return t, err
 	}
-	rand.Read(t[:]) //nolint:errcheck // it never fails, says its documentation
+	rand.Read(t[:]) // never fails
 	// The name appears with the whole token behind it, so a frontend never reads half of one.
 	f, err := os.CreateTemp(filepath.Dir(path), "token-*") // mode 0600
 	if err != nil {

@@ -3,6 +3,7 @@ package wire
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"testing"
 )
@@ -43,7 +44,7 @@ func FuzzReadFrame(f *testing.F) {
 func TestAnnouncedFrame(t *testing.T) {
 	r := bufio.NewReader(io.MultiReader(bytes.NewReader([]byte{'v', 0, 0xff, 0xff, 0xff}), bytes.NewReader([]byte("short"))))
 	_, buf, err := readFrame(r, nil)
-	if err != io.ErrUnexpectedEOF || cap(buf) > 1<<20 {
+	if !errors.Is(err, io.ErrUnexpectedEOF) || cap(buf) > 1<<20 {
 		t.Errorf("%d bytes held, %v", cap(buf), err)
 	}
 }

@@ -92,8 +92,11 @@ func (m *Main) Run(ctx context.Context) int {
 	if err != nil {
 		return m.misused(fmt.Errorf("-backend: %w", err))
 	}
-	defer client.Close()
-	return m.serve(ctx, client, *addr, log)
+	code := m.serve(ctx, client, *addr, log)
+	if err := client.Close(); err != nil {
+		log.Debug("cannot close the connection to the backend", "error", err)
+	}
+	return code
 }
 
 func (m *Main) serve(ctx context.Context, client *remote.Client, addr string, log *slog.Logger) int {

@@ -40,7 +40,7 @@ func (a *api) hijack(w http.ResponseWriter, r *request, contentType string, proc
 	head += "Api-Version: " + maxVersion.String() + "\r\nOstype: linux\r\n\r\n"
 	// A server that is shut down ends its requests' contexts; nothing else does after a hijack.
 	defer context.AfterFunc(r.Context(), func() { client.Close(); process.Close() })()
-	if err := conn.SetDeadline(time.Time{}); err == nil {
+	if err = conn.SetDeadline(time.Time{}); err == nil {
 		_, err = io.WriteString(conn, head)
 	}
 	if err != nil {

@@ -65,8 +65,7 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 		return nil, fmt.Errorf("cannot listen on unix://%s: %w", path, err)
 	}
 	if err := os.Chmod(path, 0o660); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("cannot listen on unix://%s: %w", path, err)
+		return nil, fmt.Errorf("cannot listen on unix://%s: %w", path, errors.Join(err, l.Close()))
 	}
 	return l, nil
 }

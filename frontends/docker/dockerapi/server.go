@@ -63,8 +63,10 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 		end() //nolint:errcheck // what is left is closed below
 	}
 	cut()
-	server.Close()
-	<-served
+	if err := server.Close(); err != nil {
+		log.Debug("cannot close a connection", "error", err)
+	}
+	<-served //nolint:errcheck // it says that the server was closed
 	done := make(chan struct{})
 	go func() { running.Wait(); close(done) }() // ends with the last handler
 	select {
