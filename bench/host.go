@@ -54,7 +54,7 @@ func startSockerless(ctx context.Context, dir string, flags ...string) (*host, e
 		}
 	}
 	if h.acr == "" {
-		text, _ := os.ReadFile(log.Name()) //nolint:errcheck // only to explain
+		text, _ := os.ReadFile(log.Name()) // only to explain
 		h.stop()
 		return nil, fmt.Errorf("sockerless up ended early: %s", text)
 	}
@@ -134,11 +134,11 @@ func (h *host) docker(ctx context.Context, args ...string) error {
 }
 
 // rss returns the resident memory, in MB, of the program and of the children that belong to it rather than to a container.
-func (h *host) rss() (float64, error) {
+func (h *host) rss(ctx context.Context) (float64, error) {
 	total := 0.0
 	pids := []int{h.proc.Process.Pid}
 	if h.name == "dockerd" {
-		out, err := exec.Command("pgrep", "-P", strconv.Itoa(h.proc.Process.Pid), "containerd").Output()
+		out, err := exec.CommandContext(ctx, "pgrep", "-P", strconv.Itoa(h.proc.Process.Pid), "containerd").Output()
 		if err == nil {
 			for f := range strings.FieldsSeq(string(out)) {
 				if pid, err := strconv.Atoi(f); err == nil {

@@ -93,9 +93,7 @@ func measurements(runs int, fsyncMillis float64) []measurement {
 		},
 		{
 			name: "memory, idle: simulator, backend and frontend in one", unit: "MB RSS", target: "<= 100 MB", limit: fixed(100),
-			measure: func(_ context.Context, h *host) (float64, error) {
-				return h.rss()
-			},
+			measure: func(ctx context.Context, h *host) (float64, error) { return h.rss(ctx) },
 		},
 	}
 }

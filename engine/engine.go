@@ -265,7 +265,7 @@ func newKey(dir, path string) (Key, error) {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		os.Remove(f.Name()) //nolint:errcheck // the first error is the one to tell
+		os.Remove(f.Name()) // the first error is the one to tell
 		return nil, fmt.Errorf("cannot make the backend's key: %w", err)
 	}
 	return key, nil

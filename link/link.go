@@ -221,7 +221,7 @@ func (l *Link) endError() error {
 // streamError makes an error of yamux ours: the link's own reason, a reset, or a deadline as net has it.
 func (l *Link) streamError(err error) error {
 	// Not errors.Is: yamux wraps whatever ended the session, and a broken link must not look like a stream's end.
-	if err == nil || err == io.EOF { //nolint:errorlint
+	if err == nil || err == io.EOF { //nolint:errorlint // see above
 		return err
 	}
 	if t, ok := errors.AsType[interface {

@@ -81,7 +81,7 @@ func (s *Server) accept() {
 			if err := s.links.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				s.log.Debug("a frontend's link has ended", "reason", err)
 			}
-			l.Close() //nolint:errcheck // it has ended
+			l.Close() // it has ended
 		}()
 	}
 }

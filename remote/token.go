@@ -57,7 +57,7 @@ func CreateToken(path string) (Token, error) {
 	if err != nil {
 		return Token{}, fmt.Errorf("cannot make a token: %w", err)
 	}
-	defer os.Remove(f.Name()) //nolint:errcheck // it is there only if something before failed, and that is told
+	defer os.Remove(f.Name()) // it is there only if something before failed, and that is told
 	_, err = f.WriteString(t.String() + "\n")
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {

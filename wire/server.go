@@ -201,7 +201,7 @@ func (f *feedWriter) late() {
 	defer f.mu.Unlock()
 	f.armed = false
 	if !f.stopped && f.err == nil {
-		f.flush() //nolint:errcheck // kept in f.err
+		f.flush() // kept in f.err
 	}
 }
 
@@ -243,7 +243,7 @@ func (f *feedWriter) stop() {
 		f.timer.Stop()
 	}
 	if f.err == nil && f.started {
-		f.flush() //nolint:errcheck // kept in f.err
+		f.flush() // kept in f.err
 	}
 	f.stopped = true
 }

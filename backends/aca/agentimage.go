@@ -254,7 +254,7 @@ func buildAgent(ctx context.Context, source string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // what stays is in the temporary folder
+	defer os.RemoveAll(dir) // what stays is in the temporary folder
 	out := filepath.Join(dir, agentProgram)
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, "./agent/cmd/"+agentProgram)
 	build.Dir = source

@@ -177,7 +177,7 @@ func (l *Log) Append(r tape.Record) error {
 		return l.flush()
 	}
 	if l.timer == nil {
-		l.timer = time.AfterFunc(flushAfter, func() { l.Flush() }) //nolint:errcheck // a loss is marked in the log itself
+		l.timer = time.AfterFunc(flushAfter, func() { l.Flush() }) // a loss is marked in the log itself
 	} else if l.buffered == 1 {
 		l.timer.Reset(flushAfter)
 	}
@@ -261,7 +261,7 @@ func (l *Log) rotate(r tape.Record) error {
 			l.file = f
 			return err
 		}
-		l.flush() //nolint:errcheck // a loss is noted, and told by the next record's Gap
+		l.flush() // a loss is noted, and told by the next record's Gap
 		if l.file != nil {
 			l.file.Close()
 			l.file = nil
