@@ -112,10 +112,13 @@ func New(s Settings, version string, log *slog.Logger) (*Agent, error) {
 	}
 	unix.Umask(0o022) // what dockerd's containers start with
 	for name, v := range s.Environ {
-		os.Setenv(name, v) // in Go's copy only, for net/http; the kernel's, which others can read, stays empty
+		// In Go's copy only; the kernel's, which others can read, stays empty.
+		if err := os.Setenv(name, v); err != nil {
+			return nil, fmt.Errorf("cannot use %s: %w", name, err)
+		}
 	}
 	boot := make([]byte, 16)
-	rand.Read(boot) //nolint:errcheck // never fails
+	rand.Read(boot)
 	r, err := newReaper()
 	if err != nil {
 		return nil, err

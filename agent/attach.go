@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -32,7 +33,11 @@ func (a *Agent) attach(ctx context.Context, req protocol.AttachRequest, accept f
 		a.gate.RUnlock()
 		return err
 	}
-	last, rest, raw := a.output.join(c)
+	m, err := a.output.join(c, req.Replay, req.After)
+	if err != nil {
+		a.gate.RUnlock()
+		return err
+	}
 	if i.over() {
 		a.output.leave(c)
 		c.finish()
@@ -40,6 +45,7 @@ func (a *Agent) attach(ctx context.Context, req protocol.AttachRequest, accept f
 	a.gate.RUnlock()
 	defer a.output.leave(c)
 	defer c.close()
+	defer m.release()
 
 	conn, err := accept()
 	if err != nil {
@@ -50,9 +56,10 @@ func (a *Agent) attach(ctx context.Context, req protocol.AttachRequest, accept f
 		defer close(heard)
 		a.attachInput(conn, req, i, c)
 	}()
-	if req.Replay && !a.replay(conn, req.After, last, rest, raw, c) {
-		return nil
+	if err := m.replay(conn, c); err != nil {
+		return err
 	}
+	m.release()
 	buf := make([]byte, 0, frameHeader+readSize)
 	for {
 		b := c.pop(buf)
@@ -109,27 +116,47 @@ func (a *Agent) attachable(req protocol.AttachRequest) (*incarnation, error) {
 	return nil, wire.Errorf(protocol.CodeNotRunning, "run %d of the process is not there: the last one is %d", req.Incarnation, number)
 }
 
-// replay writes the records behind after, up to the place where the client joined. It is false if the client is gone.
-func (a *Agent) replay(conn *wire.Conn, after, last uint64, rest [3][]byte, raw bool, c *attached) bool {
-	send := func(stream tape.Stream, data []byte) bool {
+// replay writes what a client has missed.
+func (m *missed) replay(conn *wire.Conn, c *attached) error {
+	if m.records == nil {
+		return nil
+	}
+	out := bufio.NewWriterSize(conn, readSize)
+	send := func(stream tape.Stream, data []byte) (err error) {
+		if stream == tape.Gap {
+			stream = stderr
+		}
 		if !c.wants(stream) || len(data) == 0 {
-			return true
+			return nil
 		}
-		if !raw {
-			data = frame(stream, data)
+		if !m.raw {
+			var head [frameHeader]byte
+			putHeader(head[:], stream, len(data))
+			_, err = out.Write(head[:])
 		}
-		_, err := conn.Write(data)
-		return err == nil
+		if err == nil {
+			_, err = out.Write(data)
+		}
+		return err
 	}
-	for rec, err := range a.tape.read(context.Background(), after, false, nil, nil) {
-		if err != nil || rec.Seq > last {
-			break
-		}
-		if !send(rec.Stream, rec.Data) {
-			return false
+	for more := (<-chan struct{})(nil); more == nil && m.records.after < m.last; {
+		var err error
+		more, _ = m.records.each(func(rec tape.Record) bool {
+			if rec.Seq <= m.last || rec.Stream == tape.Gap {
+				err = send(rec.Stream, rec.Data)
+			}
+			return err == nil && rec.Seq < m.last
+		})
+		if err != nil {
+			return err
 		}
 	}
-	return send(stdout, rest[stdout]) && send(stderr, rest[stderr])
+	for _, stream := range []tape.Stream{stdout, stderr} {
+		if err := send(stream, m.rest[stream]); err != nil {
+			return err
+		}
+	}
+	return out.Flush()
 }
 
 // attachInput carries a client's input until its end.

@@ -108,14 +108,14 @@ func parseStat(b []byte) (seen, bool) {
 // signal signals this process and no later one with its pid.
 func (p seen) signal(sig syscall.Signal) {
 	fd, err := unix.PidfdOpen(p.pid, 0)
-	if err == unix.ENOSYS || err == unix.EPERM { //nolint:errorlint // a bare errno
+	if err == unix.ENOSYS || err == unix.EPERM {
 		_ = syscall.Kill(p.pid, sig) // kernels and sandboxes without pidfds
 		return
 	}
 	if err != nil {
 		return
 	}
-	defer unix.Close(fd)
+	defer closeFD(fd)
 	if now, ok := look(p.pid); ok && now.started == p.started {
 		_ = unix.PidfdSendSignal(fd, sig, nil, 0) // it has ended, or is another user's
 	}

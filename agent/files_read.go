@@ -84,7 +84,7 @@ func writeTree(w io.Writer, path, skip string) error {
 	if err := unix.Lstat(path, &st); err != nil {
 		return fileError(path, err)
 	}
-	if err := t.add(path, filepath.Base(path), &st, uint64(st.Dev)); err != nil {
+	if err := t.add(path, filepath.Base(path), &st, st.Dev); err != nil {
 		return err
 	}
 	if err := t.tar.Close(); err != nil {
@@ -116,7 +116,7 @@ func (t *treeWriter) add(path, name string, st *unix.Stat_t, dev uint64) error {
 		if st.Mode&unix.S_IFMT == unix.S_IFBLK {
 			h.Typeflag = tar.TypeBlock
 		}
-		h.Devmajor, h.Devminor = int64(unix.Major(uint64(st.Rdev))), int64(unix.Minor(uint64(st.Rdev)))
+		h.Devmajor, h.Devminor = int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev))
 	case unix.S_IFIFO:
 		h.Typeflag = tar.TypeFifo
 	default:
@@ -142,7 +142,7 @@ func (t *treeWriter) addDir(path string, h *tar.Header, st *unix.Stat_t, dev uin
 	if err := t.tar.WriteHeader(h); err != nil {
 		return err
 	}
-	if uint64(st.Dev) != dev && virtual(path) {
+	if st.Dev != dev && virtual(path) {
 		return nil
 	}
 	entries, err := os.ReadDir(path)
@@ -159,7 +159,7 @@ func (t *treeWriter) addDir(path string, h *tar.Header, st *unix.Stat_t, dev uin
 		if err != nil {
 			return fileError(below, err)
 		}
-		if err := t.add(below, prefix+"/"+e.Name(), &child, uint64(st.Dev)); err != nil {
+		if err := t.add(below, prefix+"/"+e.Name(), &child, st.Dev); err != nil {
 			return err
 		}
 	}
@@ -205,7 +205,7 @@ func (t *treeWriter) linked(h *tar.Header, st *unix.Stat_t) bool {
 	if st.Nlink < 2 {
 		return false
 	}
-	key := inode{uint64(st.Dev), st.Ino}
+	key := inode{st.Dev, st.Ino}
 	first, ok := t.links[key]
 	if !ok {
 		t.links[key] = h.Name
@@ -232,7 +232,7 @@ func virtual(path string) bool {
 	if unix.Statfs(path, &fs) != nil {
 		return false
 	}
-	switch int64(fs.Type) {
+	switch fs.Type {
 	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC,
 		unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.SECURITYFS_MAGIC, unix.BPF_FS_MAGIC, unix.BINFMTFS_MAGIC, mqueueMagic:
 		return true
@@ -289,7 +289,7 @@ func fileError(path string, err error) error {
 	if !errors.As(err, &errno) {
 		return err
 	}
-	code := ""
+	var code string
 	switch errno {
 	case syscall.ENOENT:
 		code = protocol.CodeNoPath

@@ -122,7 +122,7 @@ func newUnpacker(ctx context.Context, req protocol.WriteRequest) (*unpacker, err
 		return nil, fileError(req.Path, err)
 	}
 	if x.rooted, err = os.OpenRoot(base); err != nil {
-		unix.Close(x.root)
+		closeFD(x.root)
 		return nil, fileError(req.Path, err)
 	}
 	return x, nil
@@ -130,15 +130,15 @@ func newUnpacker(ctx context.Context, req protocol.WriteRequest) (*unpacker, err
 
 func (x *unpacker) close() {
 	x.forget()
-	unix.Close(x.root)
-	x.rooted.Close()
+	closeFD(x.root)
+	_ = x.rooted.Close() // nothing was written through it
 }
 
 func (x *unpacker) run(archive io.Reader) error {
 	t := tar.NewReader(archive)
 	for {
 		h, err := t.Next()
-		if err == io.EOF { //nolint:errorlint // tar's own
+		if err == io.EOF {
 			break
 		}
 		if err != nil {
@@ -229,7 +229,7 @@ func (x *unpacker) open(name string, makeDirs bool) (place, string, error) {
 // forget closes the parent that is kept: it may have been replaced.
 func (x *unpacker) forget() {
 	if x.parent.fd >= 0 {
-		unix.Close(x.parent.fd)
+		closeFD(x.parent.fd)
 		x.parent.fd = -1
 	}
 }
@@ -246,7 +246,7 @@ func (x *unpacker) walk(dir string, makeDirs bool) (place, error) {
 	stack := []place{{fd, "."}}
 	leave := func() {
 		for _, p := range stack {
-			unix.Close(p.fd)
+			closeFD(p.fd)
 		}
 	}
 	todo := strings.Split(dir, "/")
@@ -259,7 +259,7 @@ func (x *unpacker) walk(dir string, makeDirs bool) (place, error) {
 			continue
 		case "..": // of a link
 			if len(stack) > 1 {
-				unix.Close(at.fd)
+				closeFD(at.fd)
 				stack = stack[:len(stack)-1]
 			} else if x.base != "/" {
 				leave()
@@ -293,7 +293,7 @@ func (x *unpacker) walk(dir string, makeDirs bool) (place, error) {
 				return place{}, x.escape(dir)
 			}
 			for _, p := range stack[1:] {
-				unix.Close(p.fd)
+				closeFD(p.fd)
 			}
 			stack, target = stack[:1], rel
 		}
@@ -371,7 +371,7 @@ func (x *unpacker) make(parent place, base string, h *tar.Header, content io.Rea
 		if err != nil {
 			return err
 		}
-		defer unix.Close(from.fd)
+		defer closeFD(from.fd)
 		return unix.Linkat(from.fd, last, parent.fd, base, 0)
 	case tar.TypeSymlink:
 		if err := unix.Symlinkat(h.Linkname, parent.fd, base); err != nil {
@@ -459,7 +459,7 @@ func (x *unpacker) dress(parent int, base string, h *tar.Header) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer closeFD(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
@@ -474,7 +474,7 @@ func (x *unpacker) dress(parent int, base string, h *tar.Header) error {
 	for record, value := range h.PAXRecords {
 		if name, ok := strings.CutPrefix(record, xattrRecord); ok {
 			// As with dockerd, what the file system or the rights do not allow is left out.
-			if err := unix.Setxattr(self, name, []byte(value), 0); err != nil && !tolerable(err) && err != unix.ENOTSUP { //nolint:errorlint // a bare errno
+			if err := unix.Setxattr(self, name, []byte(value), 0); err != nil && !tolerable(err) && err != unix.ENOTSUP {
 				return fmt.Errorf("cannot set the attribute %s: %w", name, err)
 			}
 		}

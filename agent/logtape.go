@@ -10,7 +10,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sockerless/sockerless/agent/protocol"
 	"github.com/sockerless/sockerless/tape"
+	"github.com/sockerless/sockerless/wire"
 )
 
 const (
@@ -38,7 +40,10 @@ type logTape struct {
 	next     uint64     // the number of the next record
 	pending  [3][]byte  // by stream: the beginning of a line whose end has not come
 	spool    *spool
-	readers  map[*logReader]struct{}
+	readers  map[*logReader]struct{} // that follow
+	rewound  map[*logReader]uint64   // that are read again, and from where: acknowledged records are kept for them
+	acked    uint64
+	stored   uint64    // records up to this number are dropped because they were acknowledged
 	progress time.Time // of the readers or acknowledgements
 }
 
@@ -53,7 +58,7 @@ type segment struct {
 }
 
 func newLogTape(dir string) *logTape {
-	return &logTape{next: 1, spool: newSpool(dir), readers: map[*logReader]struct{}{}}
+	return &logTape{next: 1, spool: newSpool(dir), readers: map[*logReader]struct{}{}, rewound: map[*logReader]uint64{}}
 }
 
 // setLimit bounds the spool, in bytes; 0 is the default.
@@ -211,15 +216,44 @@ func (t *logTape) ack(seq uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.progress = time.Now()
+	t.acked = max(t.acked, min(seq, t.next-1))
+	t.forget()
+}
+
+// forget drops what is acknowledged and not read again. t.mu is held.
+func (t *logTape) forget() {
+	seq := t.acked
+	for _, after := range t.rewound {
+		seq = min(seq, after)
+	}
 	for len(t.segments) > 0 {
 		s := t.segments[0]
 		// The segment that still grows is kept until it is worth giving up its memory.
 		if s.last > seq || len(t.segments) == 1 && len(s.data) < segmentSize/2 {
 			break
 		}
+		t.stored = s.last
 		t.drop(0)
 	}
 	t.freed.ring()
+}
+
+// rewind returns a place behind a record, from which all that is kept is kept until it is read or release is called.
+// If records behind it are gone because they were acknowledged, whoever has them is to be asked: CodeGone.
+func (t *logTape) rewind(after uint64) (r *logReader, release func(), err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if after < t.stored {
+		return nil, nil, wire.Errorf(protocol.CodeGone, "the records up to %d are acknowledged and dropped", t.stored)
+	}
+	r = &logReader{t: t, after: after}
+	t.rewound[r] = after
+	return r, func() {
+		t.mu.Lock()
+		delete(t.rewound, r)
+		t.forget()
+		t.mu.Unlock()
+	}, nil
 }
 
 // last is the number of the last record.
@@ -258,22 +292,9 @@ func (t *logTape) read(ctx context.Context, after uint64, follow bool, over <-ch
 		}
 		ending := false
 		for {
-			batch, gap, more := r.next()
-			if gap > 0 {
-				rec := tape.Record{Seq: r.after, Time: time.Now(), Stream: tape.Gap,
-					Data: fmt.Appendf(nil, "%d records were dropped before they could be stored\n", gap)}
-				if !yield(rec, nil) {
-					return
-				}
-			}
-			for first := r.after + 1; len(batch) > 0; first++ {
-				var rec tape.Record
-				rec, batch = decodeEntry(batch)
-				rec.Seq = first
-				r.after = first
-				if !yield(rec, nil) {
-					return
-				}
+			more, ok := r.each(func(rec tape.Record) bool { return yield(rec, nil) })
+			if !ok {
+				return
 			}
 			switch {
 			case more == nil:
@@ -300,6 +321,27 @@ type logReader struct {
 
 	segment *segment // that after is in, or nil
 	offset  int      // behind after's record
+}
+
+// each hands out the records that are at hand. If there were none, more is closed when there are. ok is false if yield was.
+func (r *logReader) each(yield func(tape.Record) bool) (more <-chan struct{}, ok bool) {
+	batch, gap, more := r.next()
+	if gap > 0 {
+		text := fmt.Appendf(nil, "%d records were dropped before they could be stored\n", gap)
+		if !yield(tape.Record{Seq: r.after, Time: time.Now(), Stream: tape.Gap, Data: text}) {
+			return nil, false
+		}
+	}
+	for seq := r.after + 1; len(batch) > 0; seq++ {
+		var rec tape.Record
+		rec, batch = decodeEntry(batch)
+		rec.Seq = seq
+		r.after = seq
+		if !yield(rec) {
+			return nil, false
+		}
+	}
+	return more, true
 }
 
 // next returns the entries behind r.after, as many as are at hand. If there are none, more is closed when there are.

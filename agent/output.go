@@ -103,12 +103,29 @@ func (o *output) wait(c *attached, b []byte, over <-chan struct{}, others bool) 
 	}
 }
 
-// join adds a client. The records up to last and the beginnings of lines in rest are what it has missed so far.
-func (o *output) join(c *attached) (last uint64, rest [3][]byte, raw bool) {
+// missed is what a client that joins has missed so far.
+type missed struct {
+	records *logReader // nil: it does not want to know
+	release func()     // to be called when they are read
+	last    uint64     // the number of the last of them
+	rest    [3][]byte  // the beginnings of lines whose end has not come
+	raw     bool       // the process has a terminal
+}
+
+// join adds a client. With replay it is given what it has missed behind the record after, up to where its queue begins.
+func (o *output) join(c *attached, replay bool, after uint64) (*missed, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	m := &missed{raw: o.raw, release: func() {}}
+	if replay {
+		var err error
+		if m.records, m.release, err = o.tape.rewind(after); err != nil {
+			return nil, err
+		}
+		m.last, m.rest = o.tape.last(), o.tape.unfinished()
+	}
 	o.clients = append(o.clients[:len(o.clients):len(o.clients)], c)
-	return o.tape.last(), o.tape.unfinished(), o.raw
+	return m, nil
 }
 
 func (o *output) leave(c *attached) {
@@ -197,9 +214,8 @@ func (c *attached) pop(buf []byte) []byte {
 	if c.closed || len(c.queue) == 0 {
 		return nil
 	}
-	n := 0
-	b := c.queue[0]
-	for n = 1; n < len(c.queue) && len(b)+len(c.queue[n]) <= cap(buf); n++ {
+	n, b := 1, c.queue[0]
+	for ; n < len(c.queue) && len(b)+len(c.queue[n]) <= cap(buf); n++ {
 		if n == 1 {
 			b = append(buf[:0], b...)
 		}
@@ -250,14 +266,6 @@ func (c *attached) close() {
 func putHeader(b []byte, stream tape.Stream, n int) {
 	b[0], b[1], b[2], b[3] = byte(stream), 0, 0, 0
 	binary.BigEndian.PutUint32(b[4:], uint32(n))
-}
-
-// frame returns data as one stdcopy frame.
-func frame(stream tape.Stream, data []byte) []byte {
-	b := make([]byte, frameHeader+len(data))
-	putHeader(b, stream, len(data))
-	copy(b[frameHeader:], data)
-	return b
 }
 
 func (c *attached) abandoned() bool {

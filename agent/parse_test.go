@@ -181,7 +181,7 @@ func FuzzUnpack(f *testing.F) {
 		if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		unpack(t.Context(), protocol.WriteRequest{Path: target, NoOverwriteDirNonDir: keep}, bytes.NewReader(archive)) //nolint:errcheck // either way
+		unpack(t.Context(), protocol.WriteRequest{Path: target, NoOverwriteDirNonDir: keep}, bytes.NewReader(archive))
 		entries, err := os.ReadDir(dir)
 		if err != nil || len(entries) != 2 {
 			t.Fatalf("beside the target: %v, %v", entries, err)
@@ -194,7 +194,7 @@ func FuzzUnpack(f *testing.F) {
 		if err != nil || fi.Mode() != 0o600 || fi.Size() != 6 {
 			t.Fatalf("the secret: %v, %v", fi, err)
 		}
-		filepath.WalkDir(target, func(path string, _ os.DirEntry, err error) error { //nolint:errcheck // for what it changes
+		filepath.WalkDir(target, func(path string, _ os.DirEntry, err error) error {
 			if err != nil {
 				os.Chmod(path, 0o700) // so that the folder can be removed
 			}

@@ -60,7 +60,7 @@ func (r *reaper) launch(spec protocol.Process, want streams, makeDir bool) (*pro
 	var theirs []int
 	defer func() {
 		for _, fd := range theirs {
-			unix.Close(fd)
+			closeFD(fd)
 		}
 	}()
 	if theirs, err = p.open(spec, want, id); err != nil {
@@ -101,7 +101,7 @@ func (r *reaper) startLimited(limits, path string, args []string, attr *syscall.
 	defer status.Close()
 	attr.Files = append(attr.Files, uintptr(pipe[1])) // limitedFD
 	c, err := r.start(selfExe, append([]string{"sockerless-agent", LimitedCommand, limits, path}, args...), attr)
-	unix.Close(pipe[1])
+	closeFD(pipe[1])
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +164,7 @@ func (p *process) open(spec protocol.Process, want streams, id identity) (theirs
 		}
 		// Only the agent's end: the flag belongs to the open file, and programs do not expect it on theirs.
 		if err := unix.SetNonblock(ours, true); err != nil {
-			unix.Close(ours)
+			closeFD(ours)
 			return theirs, fmt.Errorf("cannot prepare a pipe: %w", err)
 		}
 		*s.ours = os.NewFile(uintptr(ours), "pipe")
@@ -298,7 +298,7 @@ func startError(name, path string, err error) error {
 func stat(path string, st *unix.Stat_t) error {
 	for {
 		err := unix.Stat(path, st)
-		if err != unix.EINTR { //nolint:errorlint // a bare errno
+		if err != unix.EINTR {
 			return err
 		}
 	}
@@ -312,6 +312,9 @@ func reason(err error) string {
 	}
 	return err.Error()
 }
+
+// closeFD closes a descriptor, which fails only for one that is not open.
+func closeFD(fd int) { _ = unix.Close(fd) }
 
 // lookupEnv returns the last value of a variable, which is the one that counts.
 func lookupEnv(env []string, name string) (value string, ok bool) {

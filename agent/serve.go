@@ -118,7 +118,7 @@ func (a *Agent) serveHub(ctx context.Context) error {
 	}
 	if network == "unix" {
 		if err := os.Chmod(address, 0o600); err != nil {
-			l.Close()
+			_ = l.Close()
 			return fmt.Errorf("cannot close the socket to others: %w", err)
 		}
 	}
@@ -144,8 +144,7 @@ func (a *Agent) serveHub(ctx context.Context) error {
 		links.Go(func() { a.serve(ctx, one) }) // ends with the link
 	}
 	links.Wait() // each says goodbye in its own time
-	hub.Close()
-	err = server.Close()
+	err = errors.Join(hub.Close(), server.Close())
 	listening.Wait()
 	return err
 }
@@ -163,11 +162,11 @@ func (a *Agent) serve(ctx context.Context, l *link.Link) {
 		for end := time.Now().Add(endPatience); l.Stats().Unacked > 0 && l.Connected() && time.Now().Before(end); {
 			time.Sleep(5 * time.Millisecond)
 		}
-		l.Close()
+		_ = l.Close() // a link that is broken is over all the same
 	})
 	defer stop()
 	a.server.Serve(l) //nolint:errcheck // the link's own error says why it ended
-	l.Close()
+	_ = l.Close()     // as above
 }
 
 type linkKey struct{}

@@ -329,7 +329,7 @@ func TestExecsDoNotDisturbEachOther(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer w.Close()
-		go w.Write(make([]byte, 1<<20)) //nolint:errcheck // ends with the Close above
+		go w.Write(make([]byte, 1<<20))
 	}
 	done := make(chan error)
 	const n = 60
@@ -415,5 +415,38 @@ func TestLogOverflow(t *testing.T) {
 	}
 	if next != 1000001 {
 		t.Errorf("the last record is %d", next-1)
+	}
+}
+
+// What is acknowledged is dropped, and who wants it back is told to ask where it is stored. A replay that has begun
+// gets all that it was promised.
+func TestReplayOfWhatIsStored(t *testing.T) {
+	b := newBox(t, boxOptions{})
+	b.start(protocol.StartRequest{Process: sh("seq 1 100000; read x"), OpenStdin: true})
+	for r, err := range b.Logs(b.ctx(), protocol.LogsRequest{Follow: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Seq == 100000 {
+			break
+		}
+	}
+	s := b.attach(protocol.AttachRequest{Stdout: true, Stdin: true, Replay: true})
+	if err := b.Ack(b.ctx(), protocol.AckRequest{Log: 100000}); err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(s, "\n")
+	data, err := io.ReadAll(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, _ := split(t, data); strings.Count(string(out), "\n") != 100000 {
+		t.Errorf("%d lines", strings.Count(string(out), "\n"))
+	}
+	_, err = b.Attach(b.ctx(), protocol.AttachRequest{Stdout: true, Replay: true, Incarnation: 1})
+	wantCode(t, err, protocol.CodeGone)
+	s = b.attach(protocol.AttachRequest{Stdout: true, Replay: true, After: 100000, Incarnation: 1})
+	if data, err := io.ReadAll(s); err != nil || len(data) != 0 {
+		t.Errorf("%q, %v", data, err)
 	}
 }

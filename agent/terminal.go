@@ -26,7 +26,7 @@ func openTerminal(size *protocol.Size, owner identity) (_ *terminal, slave int, 
 		if err != nil {
 			t.Close()
 			if slave >= 0 {
-				unix.Close(slave)
+				closeFD(slave)
 			}
 		}
 	}()

@@ -146,7 +146,9 @@ type ResizeRequest struct {
 type AttachRequest struct {
 	Stdin, Stdout, Stderr bool
 	DetachKeys            []byte
-	// After, if set, replays the kept log records with larger numbers first, without a hole or a repetition at the seam.
+	// Replay gives the kept log records with larger numbers than After first, and the beginning of a line that has no
+	// end yet, without a hole or a repetition at the seam. What was lost is told as in a feed of the log, on stderr.
+	// If some were acknowledged and dropped, it is CodeGone: whoever stored them has them.
 	Replay bool
 	After  uint64
 	// Incarnation, if set, is the one to join. One that has ended gives what Replay gives and its end; without Replay
@@ -207,7 +209,8 @@ type Event struct {
 	LastLog     uint64 // the number of the last log record before an exit
 }
 
-// LogsRequest asks for the records with larger numbers than After. With Follow it goes on until the agent ends.
+// LogsRequest asks for the records with larger numbers than After. With Follow it goes on until the agent ends. Records
+// that are gone, lost or acknowledged, are told by a tape.Gap record with the number of the last of them.
 type LogsRequest struct {
 	After  uint64
 	Follow bool

@@ -46,9 +46,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 		case agent.LimitedCommand:
 			return agent.RunLimited(args[1:])
 		case concealed:
-			if err := serve(args[1:], stderr); err != nil {
+			code, err := serve(args[1:], stderr)
+			if err != nil {
 				return fail(agent.ExitAgent, err)
 			}
+			return code
 		}
 	}
 	flags := flag.NewFlagSet("sockerless-agent", flag.ContinueOnError)
@@ -83,24 +85,23 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 }
 
-// serve is the second execution. It ends the program unless it cannot begin.
-func serve(args []string, stderr io.Writer) error {
+// serve is the second execution. It returns the exit code.
+func serve(args []string, stderr io.Writer) (int, error) {
 	if len(args) != 1 {
-		return errors.New("concealed needs one descriptor")
+		return 0, errors.New("concealed needs one descriptor")
 	}
 	fd, err := strconv.Atoi(args[0])
 	if err != nil || fd < 3 {
-		return errors.New("concealed needs a descriptor")
+		return 0, errors.New("concealed needs a descriptor")
 	}
 	settings, err := agent.Concealed(fd)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	a, err := agent.New(settings, version, log)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	os.Exit(a.Run())
-	return nil
+	return a.Run(), nil
 }
