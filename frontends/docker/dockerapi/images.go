@@ -37,7 +37,12 @@ func (a *api) createImage(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return progress(w, a.backend.Images.Pull(r.Context(), ref, sockerless.PullOptions{Platform: platform, Auth: auth}))
+	err = progress(w, a.backend.Images.Pull(r.Context(), ref, sockerless.PullOptions{Platform: platform, Auth: auth}))
+	if sockerless.ErrorCode(err) == sockerless.EUNAUTHORIZED {
+		// A docker CLI answers a 401 by asking its user for a name, and hangs where there is no user.
+		return &sockerless.Error{Code: sockerless.EFORBIDDEN, Message: err.Error(), Err: err}
+	}
+	return err
 }
 
 func (a *api) importImage(w http.ResponseWriter, r *request, platform string) error {

@@ -31,6 +31,7 @@ func TestPull(t *testing.T) {
 		t.Errorf("by digest: %d %s", a.status, a.body)
 	}
 	d.want("POST", "/images/create?fromImage=missing&tag=latest", nil, 404, "manifest for missing:latest not found")
+	d.want("POST", "/images/create?fromImage=private&tag=latest", nil, 403, "unauthorized: authentication required")
 	d.want("POST", "/images/create?fromImage=broken&tag=latest", nil, 200, `{"errorDetail":{"message":"the registry went away"},"error":"the registry went away"}`)
 	d.want("POST", "/images/create?fromImage=Broken&tag=latest", nil, 400, "invalid reference format: repository name (library/Broken) must be lowercase")
 	d.want("POST", "/images/create?fromImage=alpine", nil, 501, "cannot pull all tags of alpine: name one")

@@ -657,6 +657,8 @@ func (m memImages) Pull(_ context.Context, ref string, opt sockerless.PullOption
 		switch ref {
 		case "missing:latest":
 			yield(jsonstream.Message{}, sockerless.Errorf(sockerless.ENOTFOUND, "manifest for missing:latest not found: manifest unknown: manifest unknown"))
+		case "private:latest":
+			yield(jsonstream.Message{}, sockerless.Errorf(sockerless.EUNAUTHORIZED, "unauthorized: authentication required"))
 		case "broken:latest":
 			if yield(jsonstream.Message{ID: "latest", Status: "Pulling from library/broken"}, nil) {
 				yield(jsonstream.Message{}, sockerless.Errorf(sockerless.EUNAVAILABLE, "the registry went away"))
