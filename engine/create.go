@@ -29,7 +29,7 @@ func (s containerService) Create(ctx context.Context, req sockerless.CreateReque
 	if err != nil {
 		return nil, err
 	}
-	image, _, err := s.opt.Images.Resolve(ctx, req.Config.Image)
+	image, err := s.opt.Images.Find(ctx, req.Config.Image)
 	if err != nil {
 		return nil, err
 	}

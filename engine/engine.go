@@ -33,9 +33,9 @@ import (
 type ImageStore interface {
 	sockerless.ImageService
 
-	// Resolve returns the image of a reference, with the credential for its registry if one was given at the pull.
-	// ENOTFOUND "No such image: ref" if it was never pulled.
-	Resolve(ctx context.Context, ref string) (*sockerless.Image, *driver.Credential, error)
+	// Credential returns what a user gave at the pull from the repository of source (repository@digest), or nil. It is
+	// known as long as the repository is, of images too that were removed while containers use them.
+	Credential(source string) *driver.Credential
 
 	// SetInUse takes the function that lists the containers of an image.
 	SetInUse(containers func(imageID string) []string)

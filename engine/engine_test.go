@@ -62,23 +62,22 @@ var shell = sockerless.Image{
 	},
 }
 
-func (p *pulled) Resolve(_ context.Context, ref string) (*sockerless.Image, *driver.Credential, error) {
+func (p *pulled) Find(_ context.Context, ref string) (*sockerless.Image, error) {
 	if ref != "shell" && ref != shell.ID {
-		return nil, nil, sockerless.Errorf(sockerless.ENOTFOUND, "No such image: %s", ref)
+		return nil, sockerless.Errorf(sockerless.ENOTFOUND, "No such image: %s", ref)
 	}
 	img := shell
-	return &img, &driver.Credential{Server: "registry.test", Username: "u", Password: "p"}, nil
+	return &img, nil
+}
+
+func (p *pulled) Credential(string) *driver.Credential {
+	return &driver.Credential{Server: "registry.test", Username: "u", Password: "p"}
 }
 
 func (p *pulled) SetInUse(f func(string) []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.inUse = f
-}
-
-func (p *pulled) Find(ctx context.Context, ref string) (*sockerless.Image, error) {
-	img, _, err := p.Resolve(ctx, ref)
-	return img, err
 }
 
 func (p *pulled) List(context.Context, sockerless.ImageListOptions) iter.Seq2[*sockerless.Image, error] {

@@ -174,7 +174,6 @@ func (r *run) place() {
 	r.c.mu.Lock()
 	spec := r.e.spec(r.c.rec)
 	spec.ID = r.id
-	image := r.c.rec.Image
 	a := r.c.attempt
 	r.c.mu.Unlock()
 	spec.Secret, _ = r.e.opt.Key.Secret(r.id) // of a length that there is
@@ -185,9 +184,7 @@ func (r *run) place() {
 	if a != nil && a.fresh {
 		r.e.log.Warn("a container starts with a fresh file system: its earlier execution has ended", "container", r.c.id)
 	}
-	if _, credential, err := r.e.opt.Images.Resolve(r.e.ctx, image); err == nil {
-		spec.Credential = credential // else it was removed by force; its registry may do without one
-	}
+	spec.Credential = r.e.opt.Images.Credential(spec.Image)
 	// Not ended by kill or rm: a request that is given up half way leaves open what runs. Both wait for its answer.
 	placed, err := r.e.opt.Driver.Start(r.e.ctx, spec)
 	if err != nil && r.e.ctx.Err() != nil {

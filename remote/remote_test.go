@@ -65,20 +65,17 @@ var shell = sockerless.Image{
 	Defaults: &docker.Config{Env: []string{"PATH=" + os.Getenv("PATH"), "FROM_IMAGE=yes"}, Cmd: []string{"sh"}, Labels: map[string]string{"from": "image"}},
 }
 
-func (s *oneImage) Resolve(_ context.Context, ref string) (*sockerless.Image, *driver.Credential, error) {
+func (s *oneImage) Find(_ context.Context, ref string) (*sockerless.Image, error) {
 	if ref != "shell" && ref != shell.ID {
-		return nil, nil, sockerless.Errorf(sockerless.ENOTFOUND, "No such image: %s", ref)
+		return nil, sockerless.Errorf(sockerless.ENOTFOUND, "No such image: %s", ref)
 	}
 	img := shell
-	return &img, nil, nil
+	return &img, nil
 }
+
+func (s *oneImage) Credential(string) *driver.Credential { return nil }
 
 func (s *oneImage) SetInUse(func(string) []string) {}
-
-func (s *oneImage) Find(ctx context.Context, ref string) (*sockerless.Image, error) {
-	img, _, err := s.Resolve(ctx, ref)
-	return img, err
-}
 
 func (s *oneImage) List(context.Context, sockerless.ImageListOptions) iter.Seq2[*sockerless.Image, error] {
 	return func(yield func(*sockerless.Image, error) bool) { yield(&shell, nil) }

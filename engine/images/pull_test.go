@@ -54,9 +54,12 @@ func TestPull(t *testing.T) {
 		t.Fatal(diff)
 	}
 
-	got, credential, err := w.Resolve(t.Context(), w.host+"/app:1")
-	if err != nil || credential != nil {
-		t.Fatal(credential, err)
+	got, err := w.Find(t.Context(), w.host+"/app:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if credential := w.Credential(got.Source); credential != nil {
+		t.Fatal(credential)
 	}
 	raw, _ := img.RawConfigFile()
 	if string(got.Config) != string(raw) {
@@ -473,12 +476,11 @@ func TestPullWithCredentials(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := &driver.Credential{Server: w.host, Username: "me", Password: "secret"}
-			_, got, err := w.Resolve(t.Context(), ref)
-			if diff := cmp.Diff(want, got); err != nil || diff != "" {
-				t.Fatal(diff, err)
+			if diff := cmp.Diff(want, w.Credential(w.host+"/app@sha256:0")); diff != "" {
+				t.Fatal(diff)
 			}
-			if _, got, err = w.reopen(t).Resolve(t.Context(), ref); err != nil || cmp.Diff(want, got) != "" {
-				t.Fatal("the credential is gone after a restart", err)
+			if cmp.Diff(want, w.reopen(t).Credential(w.host+"/app@sha256:0")) != "" {
+				t.Fatal("the credential is gone after a restart")
 			}
 			// base64 of user:password, as old clients send it
 			if err := pull(&registry.AuthConfig{Auth: "bWU6c2VjcmV0"}); err != nil {
@@ -489,7 +491,7 @@ func TestPullWithCredentials(t *testing.T) {
 			if err := pull(nil); err != nil {
 				t.Fatal(err)
 			}
-			if _, got, _ = w.Resolve(t.Context(), ref); got != nil {
+			if got := w.Credential(w.host + "/app@sha256:0"); got != nil {
 				t.Fatal("a credential that nobody needs is kept")
 			}
 		})
@@ -510,8 +512,8 @@ func TestNewPassword(t *testing.T) {
 	pull("b", "you", "yours")
 	pull("c", "me", "new")
 	for repo, want := range map[string]string{"a": "new", "b": "yours", "c": "new"} {
-		if _, got, err := w.Resolve(t.Context(), w.host+"/"+repo+":1"); err != nil || got.Password != want {
-			t.Errorf("%s: got %v, %v", repo, got, err)
+		if got := w.Credential(w.host + "/" + repo + "@sha256:0"); got == nil || got.Password != want {
+			t.Errorf("%s: got %v", repo, got)
 		}
 	}
 }
@@ -525,7 +527,7 @@ func TestTokenLogin(t *testing.T) {
 	if err != nil || !slices.Contains(lines, "The login is a token, which jobs cannot use: they pull with the backend's own identity") {
 		t.Fatal(lines, err)
 	}
-	if _, credential, _ := w.Resolve(t.Context(), w.host+"/app:1"); credential != nil {
+	if credential := w.Credential(w.host + "/app@sha256:0"); credential != nil {
 		t.Fatal("a token is kept")
 	}
 }

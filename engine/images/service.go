@@ -164,16 +164,6 @@ func (s *Service) Count() int {
 	return len(s.images)
 }
 
-// Resolve returns the image that ref means and the credential that a job needs to pull it, nil if none: what create and
-// start want. ENOTFOUND, in the words that make docker run pull, if ref was never pulled.
-func (s *Service) Resolve(ctx context.Context, ref string) (*sockerless.Image, *driver.Credential, error) {
-	img, err := s.Find(ctx, ref)
-	if err != nil {
-		return nil, nil, err
-	}
-	return img, s.Credential(img.Source), nil
-}
-
 // Credential returns what a user gave to pull from the repository of source (repository@digest), or nil. It works for
 // images that were removed while containers use them.
 func (s *Service) Credential(source string) *driver.Credential {

@@ -166,20 +166,17 @@ var shell = sockerless.Image{
 	Defaults: &docker.Config{Env: []string{"PATH=" + os.Getenv("PATH")}, Cmd: []string{"sh"}},
 }
 
-func (thisMachine) Resolve(_ context.Context, ref string) (*sockerless.Image, *driver.Credential, error) {
+func (thisMachine) Find(_ context.Context, ref string) (*sockerless.Image, error) {
 	if ref != "shell" && ref != "shell:latest" && ref != shell.ID {
-		return nil, nil, sockerless.Errorf(sockerless.ENOTFOUND, "No such image: %s", ref)
+		return nil, sockerless.Errorf(sockerless.ENOTFOUND, "No such image: %s", ref)
 	}
 	img := shell
-	return &img, nil, nil
+	return &img, nil
 }
+
+func (thisMachine) Credential(string) *driver.Credential { return nil }
 
 func (thisMachine) SetInUse(func(string) []string) {}
-
-func (s thisMachine) Find(ctx context.Context, ref string) (*sockerless.Image, error) {
-	img, _, err := s.Resolve(ctx, ref)
-	return img, err
-}
 
 func (thisMachine) List(context.Context, sockerless.ImageListOptions) iter.Seq2[*sockerless.Image, error] {
 	return func(yield func(*sockerless.Image, error) bool) { yield(&shell, nil) }
