@@ -248,6 +248,8 @@ func (a *api) listImages(w http.ResponseWriter, r *request) error {
 type inspectedImage struct {
 	image.InspectResponse
 	Config          any
+	Author          string // these two even when empty, as versions below 1.52 have them
+	Comment         string
 	Parent          string
 	DockerVersion   string
 	VirtualSize     int64             `json:",omitempty"` // below 1.44
@@ -277,7 +279,6 @@ func (a *api) inspectImage(w http.ResponseWriter, r *request) error {
 			ID:           img.ID,
 			RepoTags:     orEmpty(img.Tags),
 			RepoDigests:  orEmpty(img.Digests),
-			Author:       img.Author,
 			Architecture: whole.Architecture,
 			Variant:      whole.Variant,
 			Os:           whole.OS,
@@ -288,6 +289,7 @@ func (a *api) inspectImage(w http.ResponseWriter, r *request) error {
 			Metadata:     image.Metadata{LastTagTime: img.LastTagTime},
 		},
 		Config: &whole.Config,
+		Author: img.Author,
 		Parent: img.Parent,
 	}
 	if !img.Created.IsZero() {
