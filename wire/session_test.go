@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -164,7 +165,7 @@ func ends(t testing.TB, network string) (a, b wire.HalfCloser) {
 	t.Helper()
 	addr := "127.0.0.1:0"
 	if network == "unix" {
-		addr = t.TempDir() + "/s"
+		addr = filepath.Join(shortDir(t), "s")
 	}
 	l, err := net.Listen(network, addr)
 	if err != nil {

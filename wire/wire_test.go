@@ -33,12 +33,7 @@ func serve(t testing.TB, network string, table func(*http.ServeMux)) *wire.Clien
 	t.Helper()
 	addr := "127.0.0.1:0"
 	if network == "unix" {
-		dir, err := os.MkdirTemp("", "wire") // t.TempDir's path may be too long for a socket
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { os.RemoveAll(dir) })
-		addr = filepath.Join(dir, "s")
+		addr = filepath.Join(shortDir(t), "s")
 	}
 	l, err := net.Listen(network, addr)
 	if err != nil {
@@ -62,6 +57,17 @@ func serve(t testing.TB, network string, table func(*http.ServeMux)) *wire.Clien
 		<-done
 	})
 	return c
+}
+
+// shortDir is a t.TempDir whose path is not too long for a socket's.
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "wire")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 func each(t *testing.T, f func(t *testing.T, network string)) {

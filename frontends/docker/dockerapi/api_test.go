@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -64,7 +65,7 @@ func serve(t *testing.T, m *memory, backend *sockerless.Backend) *daemon {
 	if runtime.GOOS == "windows" {
 		t.Skip("the memory's containers are a Unix's children")
 	}
-	d := &daemon{memory: m, t: t, socket: filepath.Join(t.TempDir(), "docker.sock"), log: &bytes.Buffer{}}
+	d := &daemon{memory: m, t: t, socket: filepath.Join(shortDir(t), "s"), log: &bytes.Buffer{}}
 	log := slog.New(slog.NewTextHandler(d.log, nil))
 	h := dockerapi.New(backend, dockerapi.Options{Version: "1.2.3", Logger: log})
 	if spec := specOf(t); spec != nil {
@@ -84,6 +85,17 @@ func serve(t *testing.T, m *memory, backend *sockerless.Backend) *daemon {
 		}
 	})
 	return d
+}
+
+// shortDir is a t.TempDir whose path is not too long for a socket's.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 func (d *daemon) dial() net.Conn {
@@ -427,7 +439,7 @@ func TestSystem(t *testing.T) {
 // TestEnd: the server ends while a log is followed, an attach is open and a wait stands.
 func TestEnd(t *testing.T) {
 	m := newMemory(t)
-	l, err := dockerapi.Listen(t.Context(), "unix://"+filepath.Join(t.TempDir(), "s"))
+	l, err := dockerapi.Listen(t.Context(), "unix://"+filepath.Join(shortDir(t), "s"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,8 +12,7 @@ import (
 )
 
 func TestListenUnix(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "docker.sock")
+	path := filepath.Join(shortDir(t), "docker.sock")
 	l, err := dockerapi.Listen(t.Context(), "unix://"+path)
 	if err != nil {
 		t.Fatal(err)
