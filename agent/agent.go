@@ -309,11 +309,10 @@ func (a *Agent) signal(_ context.Context, req protocol.SignalRequest) (struct{},
 func (a *Agent) resize(_ context.Context, req protocol.ResizeRequest) (struct{}, error) {
 	var p *process
 	if req.Exec != "" {
-		e, err := a.execs.find(req.Exec)
-		if err != nil {
+		var err error
+		if p, err = a.execs.process(req.Exec); err != nil {
 			return struct{}{}, err
 		}
-		p = e.process
 	} else {
 		i, err := a.running()
 		if err != nil {

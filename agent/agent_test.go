@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -75,6 +76,7 @@ type boxOptions struct {
 	env        []string
 	credential *syscall.Credential
 	noLink     bool
+	wrap       []string     // a program that starts the agent
 	who        *credentials // by default new ones
 }
 
@@ -113,7 +115,8 @@ func newBox(t testing.TB, opt boxOptions) *box {
 		opt.who = newCredentials()
 	}
 	b := &box{credentials: opt.who, t: t, dir: dir, stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}, ended: make(chan struct{})}
-	b.cmd = exec.Command(program)
+	argv := append(slices.Clone(opt.wrap), program)
+	b.cmd = exec.Command(argv[0], argv[1:]...)
 	b.cmd.Env = append([]string{
 		"SOCKERLESS_RUN_ID=" + b.runID,
 		"SOCKERLESS_RUN_SECRET=" + base64.RawURLEncoding.EncodeToString(b.secret),

@@ -13,46 +13,44 @@ import (
 
 const (
 	execMemory = 10 * time.Minute // how long an exec that has ended is known
-	maxExecs   = 10000            // that are known, ended ones included
+	maxExecs   = 4096             // that are known, ended ones included
 )
 
 // exec runs a process and joins its streams to a session. A process whose client vanishes goes on, with its input at
 // the end and its output thrown away, as dockerd has it.
 func (a *Agent) exec(_ context.Context, req protocol.ExecRequest, accept func() (*wire.Conn, error)) error {
-	e, err := a.startExec(req, streams{stdin: req.Stdin, stdout: req.Stdout, stderr: req.Stderr})
+	s, err := a.startExec(req, streams{stdin: req.Stdin, stdout: req.Stdout, stderr: req.Stderr})
 	if err != nil {
 		return err
 	}
-	conn, err := accept()
+	s.mute = req.Process.Tty && !req.Stdout && !req.Stderr
 	heard := make(chan struct{})
-	s := &execSession{execution: e, conn: conn}
-	if err != nil {
+	if s.conn, err = accept(); err != nil {
 		s.dead.Store(true)
-		e.process.closeStdin()
+		s.process.closeStdin()
 	} else {
 		go func() { // ends when the client's input does, or conn is closed behind the end of this function
 			defer close(heard)
 			s.input(req)
 		}()
 	}
-	s.wait(a.pumpExec(e, s.take))
+	s.run()
 	if err != nil || s.dead.Load() {
 		return err
 	}
-	err = conn.CloseWrite()
+	err = s.conn.CloseWrite()
 	a.hearOut(heard)
 	return err
 }
 
 // execDetached runs a process whose streams nobody wants.
 func (a *Agent) execDetached(_ context.Context, req protocol.ExecRequest) (protocol.ExecState, error) {
-	e, err := a.startExec(req, streams{})
+	s, err := a.startExec(req, streams{})
 	if err != nil {
 		return protocol.ExecState{}, err
 	}
-	s := &execSession{execution: e}
 	s.dead.Store(true)
-	go s.wait(a.pumpExec(e, s.take)) // ends after the process
+	go s.run() // ends after the process
 	return a.execs.state(req.ID)
 }
 
@@ -61,7 +59,7 @@ func (a *Agent) execState(_ context.Context, ref protocol.ExecRef) (protocol.Exe
 }
 
 // startExec starts the process of an exec and records its exit, when that comes.
-func (a *Agent) startExec(req protocol.ExecRequest, want streams) (*execution, error) {
+func (a *Agent) startExec(req protocol.ExecRequest, want streams) (*execSession, error) {
 	if req.ID == "" || len(req.ID) > 256 {
 		return nil, wire.Errorf(protocol.CodeInvalid, "an exec needs an id of at most 256 bytes")
 	}
@@ -74,61 +72,63 @@ func (a *Agent) startExec(req protocol.ExecRequest, want streams) (*execution, e
 	if err != nil {
 		return nil, err
 	}
-	e := &execution{id: req.ID, recorded: make(chan struct{})}
+	e := &execution{id: req.ID}
 	if err := a.execs.reserve(e); err != nil {
 		return nil, err
 	}
-	e.process, err = a.reaper.launch(req.Process, want, false)
+	p, err := a.reaper.launch(req.Process, want, false)
 	if err != nil {
 		a.execs.forget(e)
 		return nil, err
 	}
-	a.execs.run(e)
+	a.execs.run(e, p)
+	s := &execSession{process: p, recorded: make(chan struct{})}
 	go func() { // ends after the process
-		exit := e.process.exit()
+		exit := p.exit()
 		if n, ok := oomKills(); ok && n > i.oomSeen && exit.Signal == 9 {
 			exit.OOM = true
 		}
 		a.execs.record(e, exit)
-		a.events.add(protocol.Event{Kind: protocol.EventExecExit, Time: exit.Time, Incarnation: i.number, Pid: e.process.pid, Exec: e.id, Exit: exit})
-		close(e.recorded)
+		a.events.add(protocol.Event{Kind: protocol.EventExecExit, Time: exit.Time, Incarnation: i.number, Pid: p.pid, Exec: e.id, Exit: exit})
+		close(s.recorded)
 	}()
-	return e, nil
+	return s, nil
 }
 
-// pumpExec carries the output to take until its end, behind which the returned group is done.
-func (a *Agent) pumpExec(e *execution, take func(stream tapeStream, buf []byte)) *sync.WaitGroup {
-	group := &sync.WaitGroup{}
-	p := e.process
+// execSession is an exec's process and the client's side of it.
+type execSession struct {
+	process  *process
+	recorded chan struct{} // closed when the exit is
+	conn     *wire.Conn    // nil if dead from the start
+	mu       sync.Mutex    // one frame after the other
+	mute     bool          // the client wants no output; a terminal has some all the same
+	dead     atomic.Bool   // nobody reads
+}
+
+// run carries the output until its end, and returns when the exit is recorded too.
+func (s *execSession) run() {
+	var output sync.WaitGroup
 	var drains []*drain
-	for stream, f := range map[tapeStream]*os.File{stdout: p.stdout, stderr: p.stderr} {
+	for stream, f := range map[tapeStream]*os.File{stdout: s.process.stdout, stderr: s.process.stderr} {
 		if f == nil {
 			continue
 		}
 		d := &drain{file: f}
 		drains = append(drains, d)
-		group.Go(func() { d.run(func(buf []byte) { take(stream, buf) }) }) // ends after the process, see drain
+		output.Go(func() { d.run(func(buf []byte) { s.take(stream, buf) }) }) // ends after the process, see drain
 	}
-	group.Go(func() { // ends after the process
-		<-p.done
-		for _, d := range drains {
-			d.stop()
-		}
-	})
-	return group
-}
-
-// execSession is the client's side of an exec.
-type execSession struct {
-	*execution
-	conn *wire.Conn
-	mu   sync.Mutex  // one frame after the other
-	dead atomic.Bool // nobody reads
+	<-s.process.done
+	for _, d := range drains {
+		d.stop()
+	}
+	output.Wait()
+	<-s.recorded
+	s.process.close()
 }
 
 // take writes output to the client, and waits for it: an exec whose client does not read stops, alone.
 func (s *execSession) take(stream tapeStream, buf []byte) {
-	if s.dead.Load() {
+	if s.mute || s.dead.Load() {
 		return
 	}
 	if s.process.tty != nil {
@@ -168,22 +168,12 @@ func (s *execSession) end() {
 	}
 }
 
-// wait returns when the output is at its end and the exit is recorded.
-func (s *execSession) wait(output *sync.WaitGroup) {
-	output.Wait()
-	<-s.recorded
-	s.process.close()
-}
-
-// execution is one exec.
+// execution is what is known of an exec, guarded by the table's mu.
 type execution struct {
-	id       string
-	process  *process
-	recorded chan struct{} // closed when the exit is
-
-	// Guarded by the table's mu.
-	running bool
-	exit    *protocol.Exit
+	id      string
+	pid     int
+	process *process       // nil before it runs, and after
+	exit    *protocol.Exit // nil before
 }
 
 // execTable knows the execs that run, and those that have ended for some time.
@@ -216,39 +206,52 @@ func (t *execTable) forget(e *execution) {
 	delete(t.byID, e.id)
 }
 
-func (t *execTable) run(e *execution) {
+func (t *execTable) run(e *execution, p *process) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e.running = true
+	e.pid, e.process = p.pid, p
 }
 
 func (t *execTable) record(e *execution, exit *protocol.Exit) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e.running, e.exit = false, exit
+	e.process, e.exit = nil, exit
 	t.ended = append(t.ended, e)
 }
 
-// find returns an exec whose process has been started.
-func (t *execTable) find(id string) (*execution, error) {
+// state says what became of an exec whose process has been started.
+func (t *execTable) state(id string) (protocol.ExecState, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.prune()
-	e := t.byID[id]
-	if e == nil || !e.running && e.exit == nil {
-		return nil, wire.Errorf(protocol.CodeNoExec, "no such exec: %s", id)
-	}
-	return e, nil
-}
-
-func (t *execTable) state(id string) (protocol.ExecState, error) {
 	e, err := t.find(id)
 	if err != nil {
 		return protocol.ExecState{}, err
 	}
+	return protocol.ExecState{ID: e.id, Pid: e.pid, Running: e.exit == nil, Exit: e.exit}, nil
+}
+
+// process returns the process of an exec that runs.
+func (t *execTable) process(id string) (*process, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return protocol.ExecState{ID: e.id, Pid: e.process.pid, Running: e.running, Exit: e.exit}, nil
+	e, err := t.find(id)
+	if err == nil && e.exit != nil {
+		err = errNotRunning()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return e.process, nil
+}
+
+// find: t.mu is held.
+func (t *execTable) find(id string) (*execution, error) {
+	t.prune()
+	e := t.byID[id]
+	if e == nil || e.pid == 0 {
+		return nil, wire.Errorf(protocol.CodeNoExec, "no such exec: %s", id)
+	}
+	return e, nil
 }
 
 // prune forgets what ended long ago, and the oldest where there are too many. t.mu is held.

@@ -67,7 +67,7 @@ func TestExecsLeaveNothing(t *testing.T) {
 	if moreFDs > fds {
 		t.Errorf("%d descriptors became %d", fds, moreFDs)
 	}
-	if moreRSS > rss+8<<10 {
+	if moreRSS > rss+6<<10 {
 		t.Errorf("%d KiB became %d", rss, moreRSS)
 	}
 }

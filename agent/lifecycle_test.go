@@ -369,3 +369,39 @@ func TestEventsAreKeptUntilAcknowledged(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// As in a container: the agent is pid 1 of a namespace.
+func TestPidOne(t *testing.T) {
+	needsRoot(t)
+	b := newBox(t, boxOptions{wrap: []string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc"}})
+	b.start(protocol.StartRequest{Process: sh("(sleep 0.1 &) ; (setsid sleep 0.1 &) ; exec sleep 1000"), Linger: time.Minute})
+	out, _, code := b.exec(sh("readlink /proc/1/exe; ps -o pid= -p 1; exit 3"), "")
+	if out != program+"\n      1\n" || code != 3 {
+		t.Errorf("%q, %d", out, code)
+	}
+	time.Sleep(200 * time.Millisecond)
+	if out, _, _ = b.exec(sh("ps -e -o stat=,args= | grep -v -e ps.-e -e 'grep ' -e sh.-c"), ""); strings.Count(out, "\n") != 2 {
+		t.Errorf("processes:\n%s", out)
+	}
+	if err := b.Stop(b.ctx(), protocol.StopRequest{Signal: "TERM", Grace: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	if exit := b.exited(1); exit.Code != 143 {
+		t.Errorf("exit %+v", exit)
+	}
+	if err := b.Release(b.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	if code := b.code(); code != 143 {
+		t.Errorf("code %d", code)
+	}
+}
+
+// Whatever the platform ignores, the process does not.
+func TestSignalsAreNotInherited(t *testing.T) {
+	b := newBox(t, boxOptions{wrap: []string{"sh", "-c", `trap "" HUP INT QUIT TERM TSTP USR1 PIPE; exec "$0"`}})
+	out, _ := b.run(protocol.StartRequest{Process: sh("exec grep SigIgn /proc/self/status")})
+	if out != "SigIgn:\t0000000000000000\n" {
+		t.Errorf("%q", out)
+	}
+}
