@@ -3,7 +3,6 @@ package engine_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
@@ -17,8 +16,6 @@ import (
 
 	"github.com/moby/moby/api/pkg/stdcopy"
 	docker "github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/image"
-	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/registry"
 	"go.uber.org/goleak"
 
@@ -48,26 +45,11 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// pulled is an ImageStore that knows the image "shell", which is this machine.
+// pulled is the mem driver's images, with a credential for them.
 type pulled struct {
+	memdriver.Images
 	mu    sync.Mutex
 	inUse func(string) []string
-}
-
-var shell = sockerless.Image{
-	ID: "sha256:" + strings.Repeat("5e", 32), Tags: []string{"shell:latest"}, Source: "registry.test/shell@sha256:" + strings.Repeat("5e", 32),
-	Platform: "linux/amd64", Config: json.RawMessage(`{}`),
-	Defaults: &docker.Config{
-		Env: []string{"PATH=" + os.Getenv("PATH"), "FROM_IMAGE=yes"}, Cmd: []string{"sh"}, Labels: map[string]string{"from": "image"},
-	},
-}
-
-func (p *pulled) Find(_ context.Context, ref string) (*sockerless.Image, error) {
-	if ref != "shell" && ref != shell.ID {
-		return nil, sockerless.Errorf(sockerless.ENOTFOUND, "No such image: %s", ref)
-	}
-	img := shell
-	return &img, nil
 }
 
 func (p *pulled) Credential(string) *driver.Credential {
@@ -80,29 +62,9 @@ func (p *pulled) SetInUse(f func(string) []string) {
 	p.inUse = f
 }
 
-func (p *pulled) List(context.Context, sockerless.ImageListOptions) iter.Seq2[*sockerless.Image, error] {
-	return func(yield func(*sockerless.Image, error) bool) { yield(&shell, nil) }
-}
-
 func (p *pulled) Auth(context.Context, registry.AuthConfig) (*registry.AuthResponse, error) {
 	return &registry.AuthResponse{Status: "Login Succeeded"}, nil
 }
-
-func (p *pulled) Pull(context.Context, string, sockerless.PullOptions) iter.Seq2[jsonstream.Message, error] {
-	return none
-}
-func (p *pulled) Load(context.Context, io.Reader) iter.Seq2[jsonstream.Message, error] { return none }
-func (p *pulled) Import(context.Context, sockerless.ImportOptions, io.Reader) iter.Seq2[jsonstream.Message, error] {
-	return none
-}
-func (p *pulled) Tag(context.Context, string, string) error { return errNoRegistry }
-func (p *pulled) Remove(context.Context, string, bool) ([]image.DeleteResponse, error) {
-	return nil, errNoRegistry
-}
-
-var errNoRegistry = sockerless.Errorf(sockerless.EUNSUPPORTED, "there is no registry in this test")
-
-func none(yield func(jsonstream.Message, error) bool) { yield(jsonstream.Message{}, errNoRegistry) }
 
 // rig is an engine over the mem driver that can be closed and opened again.
 type rig struct {

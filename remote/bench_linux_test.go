@@ -12,6 +12,7 @@ import (
 	docker "github.com/moby/moby/api/types/container"
 
 	"github.com/sockerless/sockerless"
+	"github.com/sockerless/sockerless/driver/memdriver"
 )
 
 // manyContainers is a ContainerService of n containers that costs nothing by itself.
@@ -57,7 +58,7 @@ func BenchmarkRemote(b *testing.B) {
 		b.Fatal(err)
 	}
 	many := &manyContainers{n: 1000, one: sockerless.Container{
-		ID: strings.Repeat("0", 64), Name: "box", Created: time.Now(), Config: config, HostConfig: host, Raw: raw, Image: shell.ID, ImageRef: shell.Source,
+		ID: strings.Repeat("0", 64), Name: "box", Created: time.Now(), Config: config, HostConfig: host, Raw: raw, Image: memdriver.Shell.ID, ImageRef: memdriver.Shell.Source,
 		State: sockerless.State{Status: docker.StateRunning, StartedAt: time.Now()}, Run: &sockerless.Run{Job: "j", Execution: "e"},
 	}}
 	for _, way := range ways {

@@ -3,7 +3,6 @@ package remote_test
 import (
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +20,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	docker "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/registry"
@@ -30,7 +28,6 @@ import (
 
 	"github.com/sockerless/sockerless"
 	"github.com/sockerless/sockerless/backendtest"
-	"github.com/sockerless/sockerless/driver"
 	"github.com/sockerless/sockerless/driver/drivertest"
 	"github.com/sockerless/sockerless/driver/memdriver"
 	"github.com/sockerless/sockerless/engine"
@@ -54,31 +51,10 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// oneImage is an ImageStore that knows the image "shell", which is this machine.
+// oneImage is the mem driver's images, with a registry that answers what it was asked.
 type oneImage struct {
+	memdriver.Images
 	loaded []byte // by Load
-}
-
-var shell = sockerless.Image{
-	ID: "sha256:" + strings.Repeat("5e", 32), Tags: []string{"shell:latest"}, Source: "registry.test/shell@sha256:" + strings.Repeat("5e", 32),
-	Platform: "linux/amd64", Config: json.RawMessage(`{}`),
-	Defaults: &docker.Config{Env: []string{"PATH=" + os.Getenv("PATH"), "FROM_IMAGE=yes"}, Cmd: []string{"sh"}, Labels: map[string]string{"from": "image"}},
-}
-
-func (s *oneImage) Find(_ context.Context, ref string) (*sockerless.Image, error) {
-	if ref != "shell" && ref != shell.ID {
-		return nil, sockerless.Errorf(sockerless.ENOTFOUND, "No such image: %s", ref)
-	}
-	img := shell
-	return &img, nil
-}
-
-func (s *oneImage) Credential(string) *driver.Credential { return nil }
-
-func (s *oneImage) SetInUse(func(string) []string) {}
-
-func (s *oneImage) List(context.Context, sockerless.ImageListOptions) iter.Seq2[*sockerless.Image, error] {
-	return func(yield func(*sockerless.Image, error) bool) { yield(&shell, nil) }
 }
 
 func (s *oneImage) Auth(_ context.Context, auth registry.AuthConfig) (*registry.AuthResponse, error) {
@@ -268,14 +244,14 @@ func TestImages(t *testing.T) {
 				t.Errorf("import: %v\n%s", err, diff)
 			}
 			img, err := c.Images.Find(ctx, "shell")
-			if err != nil || img.ID != shell.ID {
+			if err != nil || img.ID != memdriver.Shell.ID {
 				t.Errorf("find: %+v, %v", img, err)
 			}
 			if img, err := c.Images.Find(ctx, "nosuch"); img != nil || sockerless.ErrorCode(err) != sockerless.ENOTFOUND || err.Error() != "No such image: nosuch" {
 				t.Errorf("find: %+v, %v", img, err)
 			}
 			for img, err := range c.Images.List(ctx, sockerless.ImageListOptions{}) {
-				if err != nil || img.Source != shell.Source {
+				if err != nil || img.Source != memdriver.Shell.Source {
 					t.Errorf("list: %+v, %v", img, err)
 				}
 			}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,14 +17,8 @@ import (
 	"testing"
 	"time"
 
-	docker "github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/image"
-	"github.com/moby/moby/api/types/jsonstream"
-	"github.com/moby/moby/api/types/registry"
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/sockerless/sockerless"
-	"github.com/sockerless/sockerless/driver"
 	"github.com/sockerless/sockerless/driver/drivertest"
 	"github.com/sockerless/sockerless/driver/memdriver"
 	"github.com/sockerless/sockerless/engine"
@@ -114,7 +107,7 @@ func startChain(agent string) (socket string, stop func() error, err error) {
 		return "", nil, err
 	}
 	stops = append(stops, d.Close)
-	e, err := engine.Open(context.Background(), engine.Options{Dir: dir, Driver: d, Key: key, Images: thisMachine{}, Version: "test", Linger: time.Minute})
+	e, err := engine.Open(context.Background(), engine.Options{Dir: dir, Driver: d, Key: key, Images: memdriver.Images{}, Version: "test", Linger: time.Minute})
 	if err != nil {
 		return "", nil, err
 	}
@@ -156,59 +149,6 @@ func startChain(agent string) (socket string, stop func() error, err error) {
 		return "", nil, errors.New("the frontend did not start")
 	}
 }
-
-// thisMachine is an ImageStore whose images are all this machine's file system. It knows "shell" until others are pulled.
-type thisMachine struct{}
-
-var shell = sockerless.Image{
-	ID: "sha256:" + strings.Repeat("5e", 32), Tags: []string{"shell:latest"}, Source: "registry.test/shell@sha256:" + strings.Repeat("5e", 32),
-	Platform: "linux/amd64", Config: json.RawMessage(`{"architecture":"amd64","os":"linux"}`), Created: time.Unix(1700000000, 0),
-	Defaults: &docker.Config{Env: []string{"PATH=" + os.Getenv("PATH")}, Cmd: []string{"sh"}},
-}
-
-func (thisMachine) Find(_ context.Context, ref string) (*sockerless.Image, error) {
-	if ref != "shell" && ref != "shell:latest" && ref != shell.ID {
-		return nil, sockerless.Errorf(sockerless.ENOTFOUND, "No such image: %s", ref)
-	}
-	img := shell
-	return &img, nil
-}
-
-func (thisMachine) Credential(string) *driver.Credential { return nil }
-
-func (thisMachine) SetInUse(func(string) []string) {}
-
-func (thisMachine) List(context.Context, sockerless.ImageListOptions) iter.Seq2[*sockerless.Image, error] {
-	return func(yield func(*sockerless.Image, error) bool) { yield(&shell, nil) }
-}
-
-func (thisMachine) Auth(context.Context, registry.AuthConfig) (*registry.AuthResponse, error) {
-	return nil, errNoRegistry
-}
-
-func (thisMachine) Pull(_ context.Context, ref string, _ sockerless.PullOptions) iter.Seq2[jsonstream.Message, error] {
-	return func(yield func(jsonstream.Message, error) bool) {
-		yield(jsonstream.Message{}, sockerless.Errorf(sockerless.ENOTFOUND, "pull access denied for %s, repository does not exist", ref))
-	}
-}
-
-func (thisMachine) Load(context.Context, io.Reader) iter.Seq2[jsonstream.Message, error] {
-	return none
-}
-
-func (thisMachine) Import(context.Context, sockerless.ImportOptions, io.Reader) iter.Seq2[jsonstream.Message, error] {
-	return none
-}
-
-func (thisMachine) Tag(context.Context, string, string) error { return errNoRegistry }
-
-func (thisMachine) Remove(context.Context, string, bool) ([]image.DeleteResponse, error) {
-	return nil, errNoRegistry
-}
-
-var errNoRegistry = sockerless.Errorf(sockerless.EUNSUPPORTED, "there is no registry in this test")
-
-func none(yield func(jsonstream.Message, error) bool) { yield(jsonstream.Message{}, errNoRegistry) }
 
 // TestAnswers holds what the engine makes of a container's life, as the API tells it, to Docker's specification.
 func TestAnswers(t *testing.T) {
