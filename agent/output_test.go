@@ -1,0 +1,164 @@
+package agent
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sockerless/sockerless/tape"
+)
+
+// newTestOutput is the output of a process without a terminal, and its client.
+func newTestOutput(t *testing.T, connected *bool, others int) (*output, *attached) {
+	t.Helper()
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	platform := newTee(null, null)
+	o := newOutput(newLogTape("/proc/nosuch"), platform)
+	o.begin(false)
+	c := newAttached(true, true, func() bool { return *connected })
+	if _, err := o.join(c, false, 0); err != nil {
+		t.Fatal(err)
+	}
+	for range others {
+		other := newAttached(true, true, func() bool { return true })
+		if _, err := o.join(other, false, 0); err != nil {
+			t.Fatal(err)
+		}
+		go func() { // ends with finish
+			for other.pop(nil) != nil {
+			}
+		}()
+	}
+	t.Cleanup(func() {
+		o.finish()
+		platform.close()
+		null.Close()
+	})
+	return o, c
+}
+
+// send writes twice what a queue holds and returns how long that took.
+func send(t *testing.T, o *output) time.Duration {
+	begin := time.Now()
+	buf := make([]byte, frameHeader+readSize)
+	for range 2 * queueLimit / readSize {
+		o.write(t.Context(), tape.Stdout, buf)
+	}
+	return time.Since(begin)
+}
+
+func TestWhomTheProcessWaitsFor(t *testing.T) {
+	for _, test := range []struct {
+		name      string
+		connected bool
+		others    int
+		reads     time.Duration // when the client begins to read; 0: never
+		wait      time.Duration
+		lost      bool
+	}{
+		{"a client that is alone, for as long as it takes", true, 0, time.Hour, time.Hour, false},
+		{"one whose link is cut, through most cuts", false, 0, 0, cutPatience, true},
+		{"one whose link comes back in time", false, 0, time.Minute, time.Minute, false},
+		{"one that does not read while others do, not for long", true, 2, 0, othersPatience, true},
+		{"one of many that only paused", true, 2, 5 * time.Second, 5 * time.Second, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				connected := test.connected
+				o, c := newTestOutput(t, &connected, test.others)
+				got := make(chan int)
+				if test.reads > 0 {
+					go func() { // ends with finish
+						time.Sleep(test.reads)
+						n := 0
+						for b := c.pop(nil); b != nil; b = c.pop(nil) {
+							n += len(b)
+						}
+						got <- n
+					}()
+				}
+				if d := send(t, o); d < test.wait || d > test.wait+2*time.Second {
+					t.Errorf("it waited %v, want %v", d, test.wait)
+				}
+				if c.abandoned() != test.lost {
+					t.Errorf("given up: %v", c.abandoned())
+				}
+				o.finish()
+				if test.reads > 0 {
+					if n, want := <-got, 2*queueLimit+2*queueLimit/readSize*frameHeader; n != want {
+						t.Errorf("%d bytes, want %d", n, want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// The exit of the process ends every wait, and what is left is queued all the same.
+func TestTheExitDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		connected := true
+		o, c := newTestOutput(t, &connected, 0)
+		go func() {
+			time.Sleep(time.Minute)
+			o.exited()
+		}()
+		if d := send(t, o); d != time.Minute {
+			t.Errorf("it waited %v", d)
+		}
+		o.finish()
+		n := 0
+		for b := c.pop(nil); b != nil; b = c.pop(nil) {
+			n += len(b)
+		}
+		if want := 2*queueLimit + 2*queueLimit/readSize*frameHeader; n != want {
+			t.Errorf("%d bytes, want %d", n, want)
+		}
+	})
+}
+
+// A platform that does not take the log holds nobody up, and is told what it has missed.
+func TestPlatformThatDoesNotRead(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	platform := newTee(w, w)
+	line := append(bytes.Repeat([]byte("x"), 1023), '\n')
+	const lines = 3 << 10
+	for range lines {
+		platform.write(tape.Stdout, line)
+	}
+	read := make(chan []byte)
+	go func() { // ends with the pipe
+		all, _ := io.ReadAll(r)
+		read <- all
+	}()
+	for deadline := time.Now().Add(5 * time.Second); platform.waiting() && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	platform.write(tape.Stdout, []byte("after\n"))
+	platform.close()
+	w.Close()
+	got := string(<-read)
+	kept := strings.Count(got, string(line))
+	want := fmt.Sprintf("sockerless-agent: %d bytes of output are missing here: the platform's log did not take them\nafter\n", (lines-kept)*len(line))
+	if kept < 1000 || kept == lines || !strings.HasSuffix(got, want) {
+		t.Errorf("%d lines, then %q; want %q", kept, got[kept*len(line):], want)
+	}
+}
+
+// waiting reports whether something is.
+func (t *tee) waiting() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.size > 0
+}
