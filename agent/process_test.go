@@ -39,6 +39,7 @@ func TestWhatAProcessStartsWith(t *testing.T) {
 		{"root by default", "id -u; id -g", protocol.Process{}, "0\n0\n"},
 		{"a name", "id -u; id -g; id -G", protocol.Process{User: "nobody"}, "65534\n65534\n65534\n"},
 		{"numbers", "id -u; id -g", protocol.Process{User: "1234:5678"}, "1234\n5678\n"},
+		{"a number that nobody has", "id -u; id -G", protocol.Process{User: "1234"}, "1234\n0\n"},
 		{"a name and a group", "id -u; id -g", protocol.Process{User: "nobody:daemon"}, "65534\n1\n"},
 		{"more groups", "id -G", protocol.Process{User: "nobody", Groups: []string{"daemon", "4321"}}, "65534 1 4321\n"},
 		{"its own stdout can be opened", "echo x > /dev/stdout; echo y > /dev/stderr", protocol.Process{User: "nobody"}, "x\n"},

@@ -145,6 +145,9 @@ func Conceal(s Settings, args ...string) error {
 	}
 	argv := append([]string{os.Args[0]}, args...)
 	argv = append(argv, fmt.Sprint(fd))
+	if path, err := os.Executable(); err == nil {
+		_ = syscall.Exec(path, argv, []string{}) // by its name, which ps shows; what is below works without that too
+	}
 	err = syscall.Exec(selfExe, argv, []string{})
 	return fmt.Errorf("cannot execute the agent again: %w", err)
 }

@@ -35,7 +35,11 @@ func findIdentity(spec string, added []string) (identity, error) {
 		return identity{}, fmt.Errorf("cannot read the agent's groups: %w", err)
 	}
 	id := identity{uid: uid, gid: gid, groups: own, home: "/"}
-	found, err := user.GetExecUserPath(spec, &user.ExecUser{Uid: uid, Gid: gid, Home: "/"}, passwdFile, groupFile)
+	defaults := &user.ExecUser{Home: "/"} // so a number that is not in passwd has group 0, as with dockerd
+	if spec == "" {
+		defaults.Uid, defaults.Gid = uid, gid
+	}
+	found, err := user.GetExecUserPath(spec, defaults, passwdFile, groupFile)
 	if err != nil {
 		return identity{}, wire.Errorf(protocol.CodeNoUser, "%v", err)
 	}
