@@ -120,7 +120,7 @@ func (s containerService) WriteTree(ctx context.Context, ref, path string, opt s
 		return err
 	}
 	err = a.client.Write(ctx, protocol.WriteRequest{
-		Path: absolute(path), NoOverwriteDirNonDir: opt.NoOverwriteDirNonDir, CopyUIDGID: opt.CopyUIDGID,
+		Path: absolute(path), NoOverwriteDirNonDir: opt.NoOverwriteDirNonDir, CopyUIDGID: opt.CopyUIDGID, User: c.view.Load().Config.User,
 	}, tar)
 	if err != nil {
 		return fileError(err, path, ref)

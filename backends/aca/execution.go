@@ -477,8 +477,11 @@ func definite(err error) bool {
 		return signInFailed(err)
 	}
 	switch refused.StatusCode {
-	case http.StatusRequestTimeout, http.StatusConflict:
+	case http.StatusRequestTimeout:
 		return false
+	case http.StatusConflict:
+		// It may be about an operation that we began; of a quota it is Azure's last word.
+		return outOfQuota(refused.ErrorCode)
 	}
 	return refused.StatusCode < 500
 }
