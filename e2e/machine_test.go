@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -310,11 +312,21 @@ func (m *machine) logs() string {
 	return b.String()
 }
 
+// ports counts up below the range that the kernel takes outgoing ports from, so that what is free stays so until it is used.
+var ports = func() *atomic.Int32 {
+	var next atomic.Int32
+	next.Store(20000 + rand.Int32N(10000))
+	return &next
+}()
+
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	var err error
+	for range 100 {
+		port := int(ports.Add(1))
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			return port, l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, err
 }
