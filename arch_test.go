@@ -39,7 +39,7 @@ var rules = []struct {
 	{
 		pkg: "agent", may: []string{"agent", "agent/protocol", "link", "wire", "tape"},
 		only: []string{
-			"github.com/creack/pty", "golang.org/x/sys", "github.com/moby/sys/user", "github.com/moby/sys/signal",
+			"golang.org/x/sys", "github.com/moby/sys/user", "github.com/moby/sys/signal",
 		},
 		reason: "the agent is a small static binary inside other people's images",
 	},
