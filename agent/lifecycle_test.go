@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -401,7 +402,21 @@ func TestPidOne(t *testing.T) {
 func TestSignalsAreNotInherited(t *testing.T) {
 	b := newBox(t, boxOptions{wrap: []string{"sh", "-c", `trap "" HUP INT QUIT TERM TSTP USR1 PIPE; exec "$0"`}})
 	out, _ := b.run(protocol.StartRequest{Process: sh("exec grep SigIgn /proc/self/status")})
-	if out != "SigIgn:\t0000000000000000\n" {
+	if out := withoutOwnSignals(out); out != "SigIgn:\t0000000000000000\n" {
 		t.Errorf("%q", out)
 	}
 }
+
+// withoutOwnSignals clears signals 32 and 33 in masks of /proc/PID/status. They are glibc's own: its posix_spawn, with which
+// make starts what it runs, leaves them ignored, and neither Go nor a shell can change that.
+func withoutOwnSignals(status string) string {
+	return ownSignals.ReplaceAllStringFunc(status, func(mask string) string {
+		n, err := strconv.ParseUint(mask, 16, 64)
+		if err != nil {
+			return mask
+		}
+		return fmt.Sprintf("%016x", n&^(1<<31|1<<32))
+	})
+}
+
+var ownSignals = regexp.MustCompile(`[0-9a-f]{16}`)
