@@ -145,7 +145,7 @@ func (a *agent) logged(last uint64) bool {
 func (a *agent) followLogs() {
 	base := a.run.logBase()
 	for {
-		after := a.run.logs.Last() - base
+		after := max(a.run.logs.Last(), base) - base // a power cut can leave the log shorter than it was
 		for rec, err := range a.client.Logs(a.ctx, protocol.LogsRequest{After: after, Follow: true}) {
 			if protocol.HasCode(err, protocol.CodeGone) {
 				// Acknowledged, and lost here: what comes next says by its number how much.
