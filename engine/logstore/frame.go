@@ -14,6 +14,9 @@ const (
 	head      = 8        // length and checksum, before the record
 	foot      = 4        // length, after it
 	maxRecord = 16 << 20 // what a damaged length may cost, in bytes
+
+	maxSought = 64 << 10 // the largest record that is looked for behind a damaged one
+	maxVain   = 64 << 20 // bytes that are checked in vain before the rest of a file is given up: a log's text can look like frames
 )
 
 var (
@@ -106,10 +109,13 @@ func (b *backward) prev() (tape.Record, int64, error) {
 	if size > maxRecord || start < 0 {
 		return r, 0, errTorn
 	}
-	if p, err = b.bytes(start+head, size); err != nil {
+	if p, err = b.bytes(start, head+size); err != nil {
 		return r, 0, err
 	}
-	if err := r.UnmarshalBinary(p); err != nil {
+	if int64(binary.BigEndian.Uint32(p)) != size || crc32.Checksum(p[head:], castagnoli) != binary.BigEndian.Uint32(p[4:]) {
+		return r, 0, errTorn
+	}
+	if err := r.UnmarshalBinary(p[head:]); err != nil {
 		return r, 0, errTorn
 	}
 	b.end = start
@@ -131,6 +137,106 @@ func (b *backward) bytes(at, n int64) ([]byte, error) {
 		}
 	}
 	return b.window[at-b.from : at-b.from+n], nil
+}
+
+// search looks for whole frames in what a damaged one has left.
+type search struct {
+	f    io.ReaderAt
+	vain int64 // bytes of payload that were no record's
+	buf  []byte
+}
+
+// forward returns where the first whole frame begins that lies between from and end, or end if there is none.
+func (s *search) forward(from, end int64) (int64, error) {
+	window := make([]byte, flushAt)
+	for from+head+foot <= end {
+		w := window[:min(int64(len(window)), end-from)]
+		if err := readAt(s.f, w, from); err != nil {
+			return 0, err
+		}
+		for i := 0; i+4 <= len(w); i++ {
+			ok, err := s.frame(from+int64(i), int64(binary.BigEndian.Uint32(w[i:])), end)
+			if err != nil {
+				return 0, err
+			}
+			if ok {
+				return from + int64(i), nil
+			}
+			if s.vain > maxVain {
+				return end, nil
+			}
+		}
+		from += int64(len(w) - 3) // a length may lie across the windows
+	}
+	return end, nil
+}
+
+// backward returns where the last whole frame ends that lies before end, or 0 if there is none.
+func (s *search) backward(end int64) (int64, error) {
+	window := make([]byte, flushAt)
+	for end >= head+foot {
+		w := window[:min(int64(len(window)), end)]
+		from := end - int64(len(w))
+		if err := readAt(s.f, w, from); err != nil {
+			return 0, err
+		}
+		for i := len(w) - 4; i >= 0; i-- {
+			size := int64(binary.BigEndian.Uint32(w[i:]))
+			stop := from + int64(i) + foot
+			ok, err := s.frame(stop-foot-size-head, size, stop)
+			if err != nil {
+				return 0, err
+			}
+			if ok {
+				return stop, nil
+			}
+			if s.vain > maxVain {
+				return 0, nil
+			}
+		}
+		if from == 0 {
+			break
+		}
+		end = from + 3
+	}
+	return 0, nil
+}
+
+// frame says whether a whole frame with a record of this size is at start, and ends at end or before it.
+func (s *search) frame(start, size, end int64) (bool, error) {
+	if size < 18 || size > maxSought || start < 0 || start+head+size+foot > end {
+		return false, nil
+	}
+	var h [head]byte
+	var f [foot]byte
+	if err := errors.Join(readAt(s.f, h[:], start), readAt(s.f, f[:], start+head+size)); err != nil {
+		return false, err
+	}
+	if int64(binary.BigEndian.Uint32(h[:])) != size || int64(binary.BigEndian.Uint32(f[:])) != size {
+		return false, nil
+	}
+	if s.buf == nil {
+		s.buf = make([]byte, maxSought)
+	}
+	b := s.buf[:size]
+	if err := readAt(s.f, b, start+head); err != nil {
+		return false, err
+	}
+	var r tape.Record
+	if crc32.Checksum(b, castagnoli) == binary.BigEndian.Uint32(h[4:]) && r.UnmarshalBinary(b) == nil {
+		return true, nil
+	}
+	s.vain += size
+	return false, nil
+}
+
+// readAt fills b: io.EOF together with all of the bytes is no error.
+func readAt(f io.ReaderAt, b []byte, at int64) error {
+	n, err := f.ReadAt(b, at)
+	if n == len(b) {
+		return nil
+	}
+	return err
 }
 
 // frameSize is what a record takes in a file: tape's header has 18 bytes.

@@ -1,14 +1,12 @@
 package logstore
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,106 +35,104 @@ type Log struct {
 	last     uint64 // number of the last record, stored or lost
 	dropped  uint64 // records lost since the last one that was stored
 	lastErr  error  // why
+	torn     bool   // the last file is damaged at its end, or there is nothing left of it, and nothing was appended since
+	tornAt   time.Time
 	closed   bool
 	changed  chan struct{} // closed and replaced when there is more to read
 }
 
 // segment is one file.
 type segment struct {
-	path  string
-	first time.Time // of its first record
-	size  int64     // bytes that can be read
+	path   string
+	number uint64    // from its name: of its first record, or 0 for the first file that the log has had
+	first  time.Time // of its first record; zero if that is not known
+	size   int64     // bytes that can be read
+	unread bool      // it could not be read at open: nothing is written to it
 }
 
-func openLog(dir string, limits Limits) (*Log, error) {
+// openLog finds the files and the last number. Damage is no error, and nothing is changed: who reads gets a Gap record for
+// what is missing. A file that cannot be read is left alone, and is an error to who reads it.
+func openLog(dir string, limits Limits) *Log {
 	l := &Log{dir: dir, limits: limits, changed: make(chan struct{})}
-	entries, err := os.ReadDir(dir)
+	entries, err := os.ReadDir(dir) // sorted by name, which is by number
 	if errors.Is(err, fs.ErrNotExist) {
-		return l, nil
+		return l
 	}
 	if err != nil {
-		return nil, err
+		l.torn, l.tornAt = true, time.Now()
+		return l // the next record says by its Gap what the disk has against it
 	}
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), suffix) {
+		name, ok := strings.CutSuffix(e.Name(), suffix)
+		number, err := strconv.ParseUint(name, 10, 64)
+		if !ok || err != nil || !e.Type().IsRegular() {
 			continue
 		}
-		s := &segment{path: filepath.Join(dir, e.Name())}
 		info, err := e.Info()
 		if err != nil {
-			return nil, err
+			continue // removed meanwhile
 		}
-		s.size = info.Size()
-		l.segments = append(l.segments, s)
+		l.segments = append(l.segments, &segment{path: filepath.Join(dir, e.Name()), number: number, size: info.Size()})
+		l.tornAt = info.ModTime()
 	}
-	slices.SortFunc(l.segments, func(a, b *segment) int { return strings.Compare(a.path, b.path) })
-	// Only the last file can be torn. One that holds no whole record goes, so that the last number is found.
-	for len(l.segments) > 0 {
-		s := l.segments[len(l.segments)-1]
-		last, err := s.scan()
-		if err != nil {
-			return nil, err
-		}
-		if l.last = last; last > 0 {
-			break
-		}
-		if err := os.Remove(s.path); err != nil {
-			return nil, err
-		}
-		l.segments = l.segments[:len(l.segments)-1]
-	}
-	for _, s := range l.segments[:max(0, len(l.segments)-1)] {
+	for i := len(l.segments) - 1; i >= 0; i-- {
+		s := l.segments[i]
 		if err := s.scanFirst(); err != nil {
-			return nil, err
+			s.unread = true
+			continue
+		}
+		if l.last > 0 {
+			continue
+		}
+		last, end, err := s.scanLast()
+		if err != nil {
+			s.unread = true
+			continue
+		}
+		l.last = last
+		if i == len(l.segments)-1 {
+			l.torn = end < s.size || end == 0
+			s.size = end // what is behind it goes with the next write
 		}
 	}
-	return l, nil
+	return l
 }
 
-// scan reads the whole file, cuts off what is torn and returns the number of the last record.
-func (s *segment) scan() (last uint64, err error) {
-	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
+// scanLast returns the last record's number and where its frame ends; zeros if there is no whole record.
+func (s *segment) scanLast() (last uint64, end int64, err error) {
+	f, err := os.Open(s.path)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer f.Close()
-	frames := frameReader{r: bufio.NewReaderSize(f, flushAt)}
-	var good int64
-	for {
-		r, n, err := frames.next()
-		switch {
-		case err == nil:
-			if good == 0 {
-				s.first = r.Time
-			}
-			good += n
-			last = r.Seq
-			continue
-		case errors.Is(err, errTorn):
-			if err := f.Truncate(good); err != nil {
-				return 0, err
-			}
-		case !errors.Is(err, io.EOF):
-			return 0, err
-		}
-		s.size = good
-		return last, nil
+	b := backward{f: f, end: s.size}
+	if r, _, err := b.prev(); err == nil {
+		return r.Seq, s.size, nil
+	} else if !errors.Is(err, errTorn) && !errors.Is(err, io.EOF) {
+		return 0, 0, err
 	}
+	// From the begin, as a text in the log may look like a frame when it is read from the middle of a torn one.
+	r := reader{at: place{seg: s}, file: f}
+	_, err = r.read(s.size, func(rec tape.Record) bool {
+		last, end = max(last, rec.Seq), r.at.off
+		return true
+	})
+	return last, end, err
 }
 
+// scanFirst sets first to the time of the first whole record.
 func (s *segment) scanFirst() error {
 	f, err := os.Open(s.path)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	frames := frameReader{r: bufio.NewReader(f)}
-	r, _, err := frames.next()
-	if err != nil {
-		return err
-	}
-	s.first = r.Time
-	return nil
+	r := reader{at: place{seg: s}, file: f}
+	defer r.close()
+	_, err = r.read(s.size, func(rec tape.Record) bool {
+		s.first = rec.Time
+		return false
+	})
+	return err
 }
 
 // Last is the number of the last record that was appended, or 0.
@@ -148,7 +144,7 @@ func (l *Log) Last() uint64 {
 
 // Append adds a record; one whose number is not above the last one's is there already and is left out. It may be
 // written some milliseconds later: Flush tells. A disk that takes no more costs records and never blocks: the next
-// record that can be stored has a Gap record before it.
+// record that can be stored has a Gap record before it, and so has one whose number does not follow the last one's.
 func (l *Log) Append(r tape.Record) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -161,6 +157,9 @@ func (l *Log) Append(r tape.Record) error {
 	if err := l.rotate(r); err != nil {
 		return l.drop(1, r.Seq, err)
 	}
+	if hole := r.Seq - l.last - 1; l.dropped == 0 && hole > 0 && r.Stream != tape.Gap {
+		l.dropped, l.lastErr = hole, errNeverCame
+	}
 	if l.dropped > 0 {
 		gap := tape.Record{Seq: r.Seq - 1, Time: r.Time, Stream: tape.Gap,
 			Data: fmt.Appendf(nil, "%d records are lost: %v\n", l.dropped, l.lastErr)}
@@ -172,7 +171,7 @@ func (l *Log) Append(r tape.Record) error {
 	if err := l.buffer(r); err != nil {
 		return l.drop(1, r.Seq, err)
 	}
-	l.last = r.Seq
+	l.last, l.torn = r.Seq, false
 	if len(l.buf) >= flushAt {
 		return l.flush()
 	}
@@ -252,14 +251,31 @@ func (l *Log) buffer(r tape.Record) error {
 func (l *Log) rotate(r tape.Record) error {
 	if n := len(l.segments); n > 0 {
 		s := l.segments[n-1]
+		if s.unread {
+			return l.create(r)
+		}
+		if l.file == nil && s.size == 0 { // nothing is left of it
+			if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			l.segments = l.segments[:n-1]
+			return l.create(r)
+		}
 		full := l.limits.MaxSize > 0 && s.size+int64(len(l.buf)+frameSize(r)) > l.limits.MaxSize && s.size+int64(len(l.buf)) > 0
 		if !full {
 			if l.file != nil {
 				return nil
 			}
 			f, err := os.OpenFile(s.path, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			if err := f.Truncate(s.size); err != nil { // of what is torn
+				f.Close()
+				return err
+			}
 			l.file = f
-			return err
+			return nil
 		}
 		l.flush() // a loss is noted, and told by the next record's Gap
 		if l.file != nil {
@@ -267,16 +283,25 @@ func (l *Log) rotate(r tape.Record) error {
 			l.file = nil
 		}
 	}
+	return l.create(r)
+}
+
+// create makes the file that begins with r, and throws away the oldest ones. l.mu is held.
+func (l *Log) create(r tape.Record) error {
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
 		return err
 	}
-	path := filepath.Join(l.dir, fmt.Sprintf("%020d%s", r.Seq, suffix))
+	var number uint64
+	if n := len(l.segments); n > 0 {
+		number = max(r.Seq, l.segments[n-1].number+1) // one that could not be read may have records of these numbers
+	}
+	path := filepath.Join(l.dir, fmt.Sprintf("%020d%s", number, suffix))
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	l.file = f
-	l.segments = append(l.segments, &segment{path: path, first: r.Time})
+	l.segments = append(l.segments, &segment{path: path, number: number, first: r.Time})
 	for len(l.segments) > l.limits.MaxFiles {
 		if err := os.Remove(l.segments[0].path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -158,6 +158,12 @@ func TestRotation(t *testing.T) {
 	check := func() {
 		t.Helper()
 		got := read(t, l, all)
+		rotated := "older records were dropped by rotation (max-size, max-file)\n"
+		if got[0] != rotated {
+			t.Errorf("it begins with %q", got[0])
+		}
+		same(t, read(t, l, logstore.Query{Tail: -1, Since: begin.Add(time.Second)})[0], rotated)
+		got = got[1:]
 		if len(got) < 40 || len(got) > 100 || got[len(got)-1] != "line 200\n" {
 			t.Errorf("%d lines, the last is %q", len(got), got[len(got)-1])
 		}
@@ -186,6 +192,141 @@ func TestRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	check()
+}
+
+// TestDamage damages the files of a log as power cuts and disks do. What is whole still comes, in order, with a Gap record
+// for the rest, and the log goes on.
+func TestDamage(t *testing.T) {
+	limits := logstore.Limits{MaxSize: 200, MaxFiles: 9} // five records in each file
+	const n = 15
+	cut := func(keep int) func([]byte) []byte { return func(b []byte) []byte { return b[:keep] } }
+	flip := func(at ...int) func([]byte) []byte {
+		return func(b []byte) []byte {
+			for _, i := range at {
+				b[i] ^= 0xff
+			}
+			return b
+		}
+	}
+	for name, c := range map[string]struct {
+		file   int
+		damage func([]byte) []byte
+		want   string // the numbers; lost ones are in brackets, with a plus at the log's end
+	}{
+		"first file empty":             {0, cut(0), "[5] 6 7 8 9 10 11 12 13 14 15"},
+		"first file torn at once":      {0, cut(5), "[5] 6 7 8 9 10 11 12 13 14 15"},
+		"first file torn later":        {0, cut(80), "1 2 [3] 6 7 8 9 10 11 12 13 14 15"},
+		"first file, first length":     {0, flip(3), "[1] 2 3 4 5 6 7 8 9 10 11 12 13 14 15"},
+		"first file, second record":    {0, flip(60), "1 [1] 3 4 5 6 7 8 9 10 11 12 13 14 15"},
+		"middle file empty":            {1, cut(0), "1 2 3 4 5 [5] 11 12 13 14 15"},
+		"middle file torn at once":     {1, cut(30), "1 2 3 4 5 [5] 11 12 13 14 15"},
+		"middle file torn later":       {1, cut(50), "1 2 3 4 5 6 [4] 11 12 13 14 15"},
+		"middle file, scattered":       {1, flip(9, 60, 150), "1 2 3 4 5 [2] 8 [1] 10 11 12 13 14 15"},
+		"last file empty":              {2, cut(0), "1 2 3 4 5 6 7 8 9 10 +"},
+		"last file torn at once":       {2, cut(37), "1 2 3 4 5 6 7 8 9 10 +"},
+		"last file torn later":         {2, cut(110), "1 2 3 4 5 6 7 8 9 10 11 12 +"},
+		"last file, first record":      {2, flip(9), "1 2 3 4 5 6 7 8 9 10 [1] 12 13 14 15"},
+		"last file, its last checksum": {2, flip(38*4 + 5), "1 2 3 4 5 6 7 8 9 10 11 12 13 14 +"},
+		"last file, only zeros":        {2, func(b []byte) []byte { return make([]byte, len(b)) }, "1 2 3 4 5 6 7 8 9 10 +"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, l, dir := open(t, limits)
+			for i := range uint64(n) {
+				write(t, l, record(i+1, fmt.Sprintf("line %02d\n", i+1)))
+			}
+			if err := s.Release("c"); err != nil {
+				t.Fatal(err)
+			}
+			files, _ := filepath.Glob(filepath.Join(dir, "*.log"))
+			same(t, len(files), 3)
+			b, err := os.ReadFile(files[c.file])
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, len(b), 5*38)
+			if err := os.WriteFile(files[c.file], c.damage(b), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // opening changes nothing
+				if l, err = s.Log("c", limits); err != nil {
+					t.Fatal(err)
+				}
+				same(t, numbers(t, l), c.want)
+				for q := range 5 {
+					want := strings.Fields(c.want)
+					got := strings.Fields(numbersOf(read(t, l, logstore.Query{Tail: q + 1})))
+					if len(got) < q+1 || strings.Join(got, " ") != strings.Join(want[len(want)-len(got):], " ") {
+						t.Errorf("tail %d: %q of %q", q+1, got, want)
+					}
+				}
+				if err := s.Release("c"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if l, err = s.Log("c", limits); err != nil {
+				t.Fatal(err)
+			}
+			missing := n - l.Last()
+			write(t, l, record(n+1, "line 16\n"), record(n+2, "line 17\n"))
+			want := strings.Replace(c.want, "+", fmt.Sprintf("[%d]", missing), 1) + " 16 17"
+			same(t, numbers(t, l), want)
+			if err := s.Release("c"); err != nil {
+				t.Fatal(err)
+			}
+			if l, err = s.Log("c", limits); err != nil {
+				t.Fatal(err)
+			}
+			same(t, numbers(t, l), want)
+		})
+	}
+}
+
+func numbers(t *testing.T, l *logstore.Log) string {
+	t.Helper()
+	return numbersOf(read(t, l, all))
+}
+
+func numbersOf(lines []string) string {
+	var got []string
+	for _, line := range lines {
+		var n int
+		if _, err := fmt.Sscanf(line, "line %d\n", &n); err == nil {
+			got = append(got, fmt.Sprint(n))
+		} else if _, err := fmt.Sscanf(line, "%d records are lost", &n); err == nil {
+			got = append(got, fmt.Sprintf("[%d]", n))
+		} else if strings.HasPrefix(line, "the records from here on are lost") {
+			got = append(got, "+")
+		} else {
+			got = append(got, line)
+		}
+	}
+	return strings.Join(got, " ")
+}
+
+// TestNoFolder has a file where the log's folder should be.
+func TestNoFolder(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "c"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := logstore.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	l, err := s.Log("c", logstore.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, numbers(t, l), "+")
+	if err := l.Append(record(1, "line 1\n")); err == nil {
+		t.Error("the record is stored")
+	}
+	if err := os.Remove(filepath.Join(dir, "c")); err != nil {
+		t.Fatal(err)
+	}
+	write(t, l, record(2, "line 2\n"))
+	same(t, numbers(t, l), "[1] 2")
 }
 
 func TestTailCountsLines(t *testing.T) {

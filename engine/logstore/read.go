@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"iter"
@@ -25,11 +26,30 @@ type Query struct {
 
 // place is a point in the log.
 type place struct {
-	seg *segment
-	off int64
+	seg    *segment
+	off    int64
+	oldest bool // it is the begin of the oldest file
 }
 
-// Records yields what the query selects, in order. It sees all that was appended before the loop began. Only a loop
+const (
+	rotatedAway = "older records were dropped by rotation (max-size, max-file)"
+	damaged     = "a file of the log is damaged"
+)
+
+// gap tells what is missing before a record.
+func gap(before tape.Record, text string) tape.Record {
+	return tape.Record{Seq: before.Seq - 1, Time: before.Time, Stream: tape.Gap, Data: []byte(text + "\n")}
+}
+
+// missing is the Gap record for the end of a damaged log.
+func (l *Log) missing() (tape.Record, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return tape.Record{Seq: l.last + 1, Time: l.tornAt, Stream: tape.Gap, Data: []byte("the records from here on are lost: " + damaged + "\n")}, l.torn
+}
+
+// Records yields what the query selects, in order, with a Gap record for what is missing: what was rotated away, unless the
+// query begins later, and what damaged files have lost. It sees all that was appended before the loop began. Only a loop
 // that follows waits; then ctx ends it with ctx's error.
 func (l *Log) Records(ctx context.Context, q Query) iter.Seq2[tape.Record, error] {
 	return func(yield func(tape.Record, error) bool) {
@@ -38,23 +58,42 @@ func (l *Log) Records(ctx context.Context, q Query) iter.Seq2[tape.Record, error
 			yield(tape.Record{}, err)
 			return
 		}
-		r := reader{at: at}
+		r := reader{at: at, known: q.Tail < 0 && (at.seg == nil || at.seg.number <= 1)}
+		rotated := q.Tail < 0 && at.oldest && at.seg.number > 1
+		take := func(rec tape.Record) bool {
+			switch {
+			case q.UpTo > 0 && rec.Seq > q.UpTo:
+				return false
+			case !q.Until.IsZero() && rec.Time.After(q.Until):
+				return false
+			case !q.Since.IsZero() && rec.Time.Before(q.Since):
+				return true
+			}
+			return ctx.Err() == nil && yield(rec, nil)
+		}
 		defer r.close()
 		for {
 			// Asked for before the reading: what comes during it closes this one, or is appended before the end is seen.
 			changed, open := l.watch()
 			ended := q.Follow == nil || !open || isClosed(q.Follow)
 			more, err := r.drain(l, func(rec tape.Record) bool {
-				switch {
-				case q.UpTo > 0 && rec.Seq > q.UpTo:
+				if rotated {
+					rotated = false
+					r.why = rotatedAway
+					if !take(gap(rec, rotatedAway)) {
+						return false
+					}
+				} else if text := r.hole(rec); text != "" && !take(gap(rec, text)) {
 					return false
-				case !q.Until.IsZero() && rec.Time.After(q.Until):
-					return false
-				case !q.Since.IsZero() && rec.Time.Before(q.Since):
-					return true
 				}
-				return ctx.Err() == nil && yield(rec, nil)
+				r.seq, r.known, r.why = rec.Seq, true, ""
+				return take(rec)
 			})
+			if err == nil && more && ended && q.Tail != 0 {
+				if rec, ok := l.missing(); ok {
+					more = take(rec)
+				}
+			}
 			if err == nil {
 				err = ctx.Err()
 			}
@@ -138,13 +177,13 @@ func (l *Log) start(q Query) (place, error) {
 	if q.Tail >= 0 {
 		return tail(segs, q.Tail)
 	}
-	at := place{seg: &segs[0]}
+	at := place{seg: &segs[0], oldest: true}
 	for i := range segs[1:] {
 		// Records are nearly in order of time; a second allows for two streams that overtake each other.
 		if q.Since.IsZero() || !segs[i+1].first.Add(time.Second).Before(q.Since) {
 			break
 		}
-		at.seg = &segs[i+1]
+		at = place{seg: &segs[i+1]}
 	}
 	return at, nil
 }
@@ -152,7 +191,7 @@ func (l *Log) start(q Query) (place, error) {
 // tail goes back over n lines, ended or not, of both streams together.
 func tail(segs []segment, n int) (place, error) {
 	last := &segs[len(segs)-1]
-	at := place{last, last.size}
+	at := place{seg: last, off: last.size}
 	if n == 0 {
 		return at, nil
 	}
@@ -168,8 +207,14 @@ func tail(segs []segment, n int) (place, error) {
 			return at, err
 		}
 		b := backward{f: f, end: segs[i].size}
+		seek := search{f: f}
 		for {
 			r, start, err := b.prev()
+			if errors.Is(err, errTorn) {
+				if b.end, err = seek.backward(b.end); err == nil {
+					continue
+				}
+			}
 			if errors.Is(err, io.EOF) {
 				break
 			}
@@ -191,7 +236,7 @@ func tail(segs []segment, n int) (place, error) {
 				}
 				begun[r.Stream] = true
 			}
-			at = place{&segs[i], start}
+			at = place{seg: &segs[i], off: start}
 		}
 		f.Close()
 	}
@@ -200,8 +245,23 @@ func tail(segs []segment, n int) (place, error) {
 
 // reader goes through the files from a place on.
 type reader struct {
-	at   place
-	file *os.File // of at.seg
+	at    place
+	file  *os.File // of at.seg
+	seq   uint64   // of the last record
+	known bool     // seq is that of the record before the next one
+	why   string   // there may be records missing before the next one; empty: a damaged file
+}
+
+// hole says what is missing between the last record and this one; empty: nothing. A Gap record tells that itself.
+func (r *reader) hole(rec tape.Record) string {
+	if !r.known || rec.Stream == tape.Gap || rec.Seq <= r.seq+1 {
+		return ""
+	}
+	why := r.why
+	if why == "" {
+		why = damaged
+	}
+	return fmt.Sprintf("%d records are lost: %s", rec.Seq-r.seq-1, why)
 }
 
 // drain yields the records that there are; false means that yield wants no more.
@@ -222,6 +282,7 @@ func (r *reader) drain(l *Log, yield func(tape.Record) bool) (more bool, err err
 			r.close()
 			i = 0
 			r.at = place{}
+			r.why = rotatedAway
 		}
 	}
 	for ; i < len(segs); i++ {
@@ -232,7 +293,8 @@ func (r *reader) drain(l *Log, yield func(tape.Record) bool) (more bool, err err
 		if r.file == nil {
 			f, err := os.Open(segs[i].path)
 			if errors.Is(err, fs.ErrNotExist) {
-				continue // rotated away between the snapshot and now
+				r.why = rotatedAway // between the snapshot and now
+				continue
 			}
 			if err != nil {
 				return false, err
@@ -246,14 +308,28 @@ func (r *reader) drain(l *Log, yield func(tape.Record) bool) (more bool, err err
 	return true, nil
 }
 
-// read yields the records of the present file up to size.
+// read yields the records of the present file up to size, and leaves out what is damaged.
 func (r *reader) read(size int64, yield func(tape.Record) bool) (more bool, err error) {
 	if r.at.off >= size {
 		return true, nil
 	}
-	frames := frameReader{r: bufio.NewReaderSize(io.NewSectionReader(r.file, r.at.off, size-r.at.off), flushAt)}
+	frames := frameReader{r: bufio.NewReaderSize(nil, flushAt)}
+	from := func(at int64) {
+		r.at.off = at
+		frames.r.Reset(io.NewSectionReader(r.file, at, size-at))
+	}
+	from(r.at.off)
+	seek := search{f: r.file}
 	for {
 		rec, n, err := frames.next()
+		if errors.Is(err, errTorn) {
+			next, err := seek.forward(r.at.off+1, size)
+			if err != nil {
+				return false, err
+			}
+			from(next)
+			continue
+		}
 		if errors.Is(err, io.EOF) {
 			return true, nil
 		}
