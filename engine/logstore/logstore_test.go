@@ -364,6 +364,25 @@ func TestTimes(t *testing.T) {
 }
 
 // TestFollow reads beside a writer, over rotations, to the end.
+// A client that goes away ends its loop and its context at once; nothing may be yielded after that.
+func TestLeaveWithTheContext(t *testing.T) {
+	_, l, _ := open(t, logstore.Limits{})
+	for i := range uint64(3) {
+		if err := l.Append(record(i+1, "line\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for _, err := range l.Records(ctx, logstore.Query{Tail: -1, Follow: make(chan struct{})}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		break
+	}
+}
+
 func TestFollow(t *testing.T) {
 	_, l, _ := open(t, logstore.Limits{MaxSize: 20_000, MaxFiles: 3})
 	const n = 5000

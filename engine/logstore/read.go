@@ -60,6 +60,7 @@ func (l *Log) Records(ctx context.Context, q Query) iter.Seq2[tape.Record, error
 		}
 		r := reader{at: at, known: q.Tail < 0 && (at.seg == nil || at.seg.number <= 1)}
 		rotated := q.Tail < 0 && at.oldest && at.seg.number > 1
+		left := false // the caller has left its loop: nothing may be yielded any more
 		take := func(rec tape.Record) bool {
 			switch {
 			case q.UpTo > 0 && rec.Seq > q.UpTo:
@@ -69,7 +70,11 @@ func (l *Log) Records(ctx context.Context, q Query) iter.Seq2[tape.Record, error
 			case !q.Since.IsZero() && rec.Time.Before(q.Since):
 				return true
 			}
-			return ctx.Err() == nil && yield(rec, nil)
+			if ctx.Err() != nil {
+				return false
+			}
+			left = !yield(rec, nil)
+			return !left
 		}
 		defer r.close()
 		for {
@@ -93,6 +98,9 @@ func (l *Log) Records(ctx context.Context, q Query) iter.Seq2[tape.Record, error
 				if rec, ok := l.missing(); ok {
 					more = take(rec)
 				}
+			}
+			if left {
+				return
 			}
 			if err == nil {
 				err = ctx.Err()
