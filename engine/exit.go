@@ -127,6 +127,7 @@ func (c *container) abandon(code int, reason string, cause error) error {
 // stay waits until the process is to run again, or the agent's time is over. That is when the linger has passed and
 // nobody reads any more what the process wrote: the agent has it until then.
 func (r *run) stay() {
+	r.dropEarly() // the one that has ended the process was told twice
 	until := time.Now().Add(r.linger())
 	if r.recovered {
 		r.c.mu.Lock()
@@ -166,6 +167,7 @@ func (r *run) linger() time.Duration {
 
 // end makes sure that nothing of the execution is left.
 func (r *run) end() {
+	r.dropEarly()
 	if a := r.agent; r.isLinked() && !r.silent.Load() {
 		if err := a.release(); err != nil && !errors.Is(err, link.ErrClosed) { // it may be gone before its answer is here
 			r.warn("an agent does not end when it is told to", err)

@@ -43,7 +43,7 @@ type run struct {
 	backoff  time.Duration
 	silent   atomic.Bool // the agent does not answer, so it is not asked to end either
 	trouble  bool        // the store does not take what is to be stored
-	early    []exit      // that came before the start was answered
+	early    []exit      // that came before the start was answered; each has an agent that waits for stored
 }
 
 // exit is how a process ended.
@@ -211,6 +211,14 @@ func (r *run) finish() {
 	close(r.over)
 }
 
+// dropEarly lets go of exits that change nothing any more, and of their agent, which waits until they are dealt with.
+func (r *run) dropEarly() {
+	for _, x := range r.early {
+		close(x.stored)
+	}
+	r.early = nil
+}
+
 // happening is what next has waited for.
 type happening int
 
@@ -253,7 +261,7 @@ var another = news{answer: answer{
 	status: driver.Status{Phase: driver.PhaseEnded, Reason: "the platform took the replica away and ran it again"}, goes: true,
 }}
 
-// next waits for something to happen. It takes agents that are the run's own and turns others away, dials where agents
+// next waits for something to happen. An exit that comes before the process is known to run is kept for watch. It takes agents that are the run's own and turns others away, dials where agents
 // are dialled, and asks the cloud, with back-off, only while there is no link.
 func (r *run) next(timeout <-chan time.Time) (happening, news) {
 	var down <-chan struct{}
@@ -270,6 +278,10 @@ func (r *run) next(timeout <-chan time.Time) (happening, news) {
 		case <-r.nudges:
 			return nudged, news{}
 		case x := <-r.exits:
+			if r.stage() == stageLinked { // of the process whose start is not answered yet
+				r.early = append(r.early, x)
+				continue
+			}
 			return exited, news{exit: x}
 		case <-timeout:
 			return timedOut, news{}

@@ -324,7 +324,9 @@ func (r *run) begin() {
 		r.warn("the agent did not answer a start", err)
 		pause := time.NewTimer(time.Second)
 		defer pause.Stop()
-		r.next(pause.C)
+		if what, n := r.next(pause.C); what == ended {
+			r.failed(cannotRun(r.c, n.answer.why()), codeEngine, n.answer.left())
+		}
 		return
 	}
 	r.began(res)
@@ -355,7 +357,7 @@ func (r *run) during(a *agent, f func(context.Context) error) error {
 		switch {
 		case what == ended && before == stageLinked:
 			r.failed(cannotRun(r.c, n.answer.why()), codeEngine, n.answer.left())
-		case what == exited: // of the process that is being started: it is told again to who asks
+		case what == exited: // of the process that has just started: watch records it
 			r.early = append(r.early, n.exit)
 			continue
 		case r.stage() == before && r.agent == a && r.e.ctx.Err() == nil:

@@ -1,0 +1,91 @@
+package engine_test
+
+import (
+	"context"
+	"io"
+	"iter"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	docker "github.com/moby/moby/api/types/container"
+
+	"github.com/sockerless/sockerless/agent/protocol"
+	"github.com/sockerless/sockerless/driver"
+	"github.com/sockerless/sockerless/link"
+	"github.com/sockerless/sockerless/tape"
+	"github.com/sockerless/sockerless/wire"
+)
+
+// TestExitBeforeTheStartIsAnswered: the answer of a start is lost on a link that goes on, and the process ends before the
+// start is repeated.
+func TestExitBeforeTheStartIsAnswered(t *testing.T) {
+	t.Parallel()
+	r, f := newFaulty(t, rigOptions{reverse: true})
+	specs := make(chan driver.Spec, 1)
+	f.inject(func(f *faulty) {
+		f.start = func(_ context.Context, spec driver.Spec) (driver.Run, error) {
+			specs <- spec
+			return driver.Run{Container: spec.Container, ID: spec.ID, Job: "job", Execution: "job-1"}, nil
+		}
+	})
+	id := r.create(sh("exit 7"))
+	wait := r.wait(id, docker.WaitConditionNextExit)
+	started := make(chan error, 1)
+	go func() { started <- r.b.Containers.Start(t.Context(), id) }() // ends with the start
+	spec := <-specs
+
+	began := make(chan struct{})
+	var starts atomic.Int64
+	answer := http.NewServeMux()
+	wire.HandleCall(answer, protocol.PathStart, func(context.Context, protocol.StartRequest) (protocol.StartResult, error) {
+		return protocol.StartResult{Pid: 1, Incarnation: 1, Started: time.Now()}, nil
+	})
+	m := http.NewServeMux()
+	m.HandleFunc(protocol.PathStart, func(w http.ResponseWriter, req *http.Request) {
+		if starts.Add(1) > 1 {
+			answer.ServeHTTP(w, req)
+			return
+		}
+		_, _ = io.Copy(io.Discard, req.Body)
+		close(began)
+		panic(http.ErrAbortHandler) // the stream ends without an answer
+	})
+	wire.HandleFeed(m, protocol.PathEvents, func(ctx context.Context, q protocol.EventsRequest, _ io.Reader) iter.Seq2[protocol.Event, error] {
+		return func(yield func(protocol.Event, error) bool) {
+			select {
+			case <-began:
+			case <-ctx.Done():
+				return
+			}
+			time.Sleep(300 * time.Millisecond) // into the pause before the start is repeated
+			exit := protocol.Event{Seq: 1, Kind: protocol.EventExited, Incarnation: 1, Exit: &protocol.Exit{Code: 7, Time: time.Now()}}
+			if q.After < 1 && !yield(exit, nil) {
+				return
+			}
+			<-ctx.Done()
+		}
+	})
+	wire.HandleFeed(m, protocol.PathLogs, func(ctx context.Context, _ protocol.LogsRequest, _ io.Reader) iter.Seq2[tape.Record, error] {
+		return func(func(tape.Record, error) bool) { <-ctx.Done() }
+	})
+	wire.HandleCall(m, protocol.PathAck, func(context.Context, protocol.AckRequest) (struct{}, error) { return struct{}{}, nil })
+	wire.HandleCall(m, protocol.PathRelease, func(context.Context, struct{}) (struct{}, error) { return struct{}{}, nil })
+	l, err := link.Dial(t.Context(), link.Target{URL: r.server.URL + "/agent"}, link.Identity{
+		Role: link.Agent, ID: spec.ID, Secret: spec.Secret, Hello: link.Hello{Execution: "job-1", BootID: "b"},
+	}, link.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: m}
+	go server.Serve(l) // ends with the link
+	defer server.Close()
+	if err := <-started; err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the exit is told", func() bool { return r.find(id).State.Status == docker.StateExited })
+	if u := wait(); u.ExitCode != 7 || starts.Load() != 2 {
+		t.Errorf("wait: %+v after %d starts", u, starts.Load())
+	}
+}
