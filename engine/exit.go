@@ -222,6 +222,9 @@ func (r *run) left() bool {
 // stop has the cloud stop the execution.
 func (r *run) stop() error {
 	run := r.driverRun()
+	if run.Execution == "" && r.accepted != nil {
+		run = r.accepted.run // cancelled before it could be stored
+	}
 	if run.Execution == "" { // an earlier process had not heard of it
 		found, err := r.e.executionOf(r.c.id, r.id)
 		if err != nil {

@@ -43,6 +43,7 @@ type run struct {
 	backoff  time.Duration
 	silent   atomic.Bool // the agent does not answer, so it is not asked to end either
 	trouble  bool        // the store does not take what is to be stored
+	accepted *acceptance // the driver's answer to the start; nil before
 	early    []exit      // that came before the start was answered; each has an agent that waits for stored
 }
 
@@ -56,6 +57,13 @@ type exit struct {
 	reason      string        // for State.Error
 	left        stage         // what comes next, if it is not the agent's word
 	stored      chan struct{} // closed when it is dealt with; nil if nobody waits
+}
+
+// acceptance is what the driver has answered to a start. It is kept until it is stored, so that it is asked once: every
+// further Start would be one more execution.
+type acceptance struct {
+	run driver.Run
+	err error
 }
 
 const (

@@ -169,18 +169,33 @@ func (a *attempt) attributes() map[string]string {
 	return map[string]string{"sockerless.filesystem": "fresh"}
 }
 
-// place has the cloud accept an execution.
+// place has the cloud accept an execution. If the answer cannot be stored, it is called again to store it.
 func (r *run) place() {
+	if r.recovered {
+		r.resolve()
+		return
+	}
+	if r.accepted == nil {
+		r.accepted = r.order()
+	}
+	if r.accepted == nil {
+		return // the next Open finds out
+	}
+	if err := r.accepted.err; err != nil {
+		r.failed(err, codeEngine, stageOver)
+		return
+	}
+	r.placed(r.accepted.run)
+}
+
+// order asks the driver for the execution. It returns nil if the engine closes before there is an answer.
+func (r *run) order() *acceptance {
 	r.c.mu.Lock()
 	spec := r.e.spec(r.c.rec)
 	spec.ID = r.id
 	a := r.c.attempt
 	r.c.mu.Unlock()
 	spec.Secret, _ = r.e.opt.Key.Secret(r.id) // of a length that there is
-	if r.recovered {
-		r.resolve()
-		return
-	}
 	if a != nil && a.fresh {
 		r.e.log.Warn("a container starts with a fresh file system: its earlier execution has ended", "container", r.c.id)
 	}
@@ -188,13 +203,9 @@ func (r *run) place() {
 	// Not ended by kill or rm: a request that is given up half way leaves open what runs. Both wait for its answer.
 	placed, err := r.e.opt.Driver.Start(r.e.ctx, spec)
 	if err != nil && r.e.ctx.Err() != nil {
-		return // the next Open finds out
+		return nil
 	}
-	if err != nil {
-		r.failed(err, codeEngine, stageOver)
-		return
-	}
-	r.placed(placed)
+	return &acceptance{run: placed, err: err}
 }
 
 // placed stores the execution. If the start was cancelled meanwhile, it is what has to be stopped.

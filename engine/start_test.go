@@ -1,7 +1,9 @@
 package engine_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"io"
 	"iter"
 	"net/http"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/protocol"
 	"github.com/sockerless/sockerless/driver"
+	"github.com/sockerless/sockerless/engine/store"
 	"github.com/sockerless/sockerless/link"
 	"github.com/sockerless/sockerless/tape"
 	"github.com/sockerless/sockerless/wire"
@@ -87,5 +90,42 @@ func TestExitBeforeTheStartIsAnswered(t *testing.T) {
 	eventually(t, "the exit is told", func() bool { return r.find(id).State.Status == docker.StateExited })
 	if u := wait(); u.ExitCode != 7 || starts.Load() != 2 {
 		t.Errorf("wait: %+v after %d starts", u, starts.Load())
+	}
+}
+
+// full is a store that does not take what has become of a start for a while, as on a full disk.
+type full struct {
+	store.Store
+	on      atomic.Bool
+	refused atomic.Int64
+}
+
+func (s *full) Put(ctx context.Context, table string, item store.Item) (store.Item, error) {
+	if s.on.Load() && bytes.Contains(item.Value, []byte(`"Stage":"placed"`)) {
+		s.refused.Add(1)
+		return store.Item{}, errors.New("no space left on device")
+	}
+	return s.Store.Put(ctx, table, item)
+}
+
+// TestStartIsAskedOnce, however long its answer cannot be stored.
+func TestStartIsAskedOnce(t *testing.T) {
+	t.Parallel()
+	r, f := newFaulty(t, rigOptions{})
+	s := &full{Store: withStore(r).Store}
+	r.close()
+	r.opt.Store = s
+	r.open()
+	id := r.create(sh("sleep 600"))
+	s.on.Store(true)
+	started := make(chan error, 1)
+	go func() { started <- r.b.Containers.Start(t.Context(), id) }() // ends with the start
+	eventually(t, "the store has refused it again", func() bool { return s.refused.Load() >= 2 })
+	s.on.Store(false)
+	if err := <-started; err != nil {
+		t.Error(err)
+	}
+	if n := f.calls.start.Load(); n != 1 {
+		t.Errorf("the driver was asked for %d executions", n)
 	}
 }
