@@ -198,6 +198,10 @@ func (x *unpacker) inside(name string) (string, error) {
 	if strings.IndexByte(name, 0) >= 0 {
 		return "", wire.Errorf(protocol.CodeInvalid, "the archive holds the name %q with a NUL byte", name)
 	}
+	// The kernel takes no longer path; each element would cost a descriptor.
+	if len(name) >= unix.PathMax {
+		return "", wire.Errorf(protocol.CodeInvalid, "the archive holds a name of %d bytes, %.40q...: at most %d", len(name), name, unix.PathMax-1)
+	}
 	clean := path.Clean(strings.TrimLeft(name, "/"))
 	if clean == ".." || strings.HasPrefix(clean, "../") {
 		return "", x.escape(name)

@@ -407,6 +407,30 @@ func TestSignalsAreNotInherited(t *testing.T) {
 	}
 }
 
+// `kill -HUP 1` inside a container asks its process to read its configuration again. The process lives on, and may be
+// started again after its end.
+func TestHangUpIsTheProcesss(t *testing.T) {
+	b := newBox(t, boxOptions{})
+	res := b.start(protocol.StartRequest{Process: sh(`trap 'exit 3' HUP; echo ready; while :; do sleep 0.05; done`)})
+	for r, err := range b.Logs(b.ctx(), protocol.LogsRequest{Follow: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(r.Data) == "ready\n" {
+			break
+		}
+	}
+	if err := b.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if exit := b.exited(res.Incarnation); exit.Code != 3 {
+		t.Errorf("got %+v", exit)
+	}
+	if again := b.start(protocol.StartRequest{Process: sh("exit 0")}); again.Incarnation != 2 || b.exited(2).Code != 0 {
+		t.Errorf("got %+v", again)
+	}
+}
+
 // withoutOwnSignals clears signals 32 and 33 in masks of /proc/PID/status. They are glibc's own: its posix_spawn, with which
 // make starts what it runs, leaves them ignored, and neither Go nor a shell can change that.
 func withoutOwnSignals(status string) string {

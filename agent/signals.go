@@ -37,7 +37,8 @@ func (a *Agent) handleSignals() (stop func()) {
 		for s := range got {
 			sig := s.(syscall.Signal)
 			switch sig {
-			case syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP:
+			case syscall.SIGTERM:
+				// The platform's way to end a replica. HUP and the like are for the process, which may live on.
 				a.terminate(sig)
 			default:
 				if i, err := a.running(); err == nil {
