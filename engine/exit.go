@@ -7,6 +7,7 @@ import (
 	docker "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/sockerless/sockerless/driver"
 	"github.com/sockerless/sockerless/link"
 )
 
@@ -177,14 +178,17 @@ func (r *run) end() {
 		}
 	}
 	if r.removed() { // the deletion of the job ends it
+		if r.driverRun().Job == "" {
+			r.e.suspect() // there may be one that no list has yet
+		}
 		r.to(stageEnding, stageOver, nil)
 		return
 	}
 	pause := stopBackoff
 	for r.e.ctx.Err() == nil {
-		err := r.stop()
+		stopped, err := r.stop()
 		if err == nil {
-			r.to(stageEnding, stageOver, nil)
+			r.to(stageEnding, stageOver, func(rec *record) { rec.Run.Run = stopped })
 			return
 		}
 		r.warn("cannot stop an execution", err)
@@ -219,22 +223,23 @@ func (r *run) left() bool {
 	return false
 }
 
-// stop has the cloud stop the execution.
-func (r *run) stop() error {
+// stop has the cloud stop the execution, and returns it: an earlier process, or a driver without an answer, may not have
+// heard of it.
+func (r *run) stop() (driver.Run, error) {
 	run := r.driverRun()
-	if run.Execution == "" && r.accepted != nil {
+	if run.Execution == "" && r.accepted != nil && r.accepted.err == nil {
 		run = r.accepted.run // cancelled before it could be stored
 	}
-	if run.Execution == "" { // an earlier process had not heard of it
+	if run.Execution == "" {
 		found, err := r.e.executionOf(r.c.id, r.id)
 		if err != nil {
-			return err
+			return run, err
 		}
 		if found.Execution == "" {
 			r.e.suspect()
-			return nil
+			return run, nil
 		}
 		run = found
 	}
-	return r.e.opt.Driver.Stop(r.e.ctx, run)
+	return run, r.e.opt.Driver.Stop(r.e.ctx, run)
 }

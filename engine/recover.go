@@ -24,6 +24,9 @@ func (e *Engine) recover(ctx context.Context) error {
 			e.background(func() { e.reap(rec, item.Version, nil, nil) }) // see bury
 			continue
 		}
+		if rec.Run != nil {
+			e.suspect() // what an earlier process suspected is not stored
+		}
 		c := newContainer(e, rec, item.Version)
 		e.mu.Lock()
 		e.containers[c.id] = c
@@ -164,5 +167,13 @@ func (e *Engine) orphaned(run driver.Run) (unknown, stale bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return false, run.Execution != "" && (c.rec.Run == nil || c.rec.Run.ID != run.ID)
+	own := c.rec.Run
+	switch {
+	case run.Execution == "":
+		return false, false
+	case own == nil || own.ID != run.ID:
+		return false, true
+	}
+	// A run is over when its execution has ended; one that is not known came to life after it was given up.
+	return false, own.Stage == stageOver && own.Run.Execution != run.Execution
 }

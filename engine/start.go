@@ -106,14 +106,15 @@ func (c *container) start() (a *attempt, wait <-chan struct{}, err error) {
 		r.nudge()
 		return a, nil, nil
 	}
-	fresh := c.rec.Run != nil
+	again := c.rec.Run != nil
+	fresh := again && c.rec.Run.Incarnation > 0 // a process ran in it
 	logs, err := c.e.logs.Log(c.id, c.rec.Limits)
 	if err != nil {
 		return nil, nil, err
 	}
 	err = c.change(func(rec *record) {
 		run := driver.Run{Container: c.id, ID: newID(16)}
-		if fresh {
+		if again {
 			run.Job = rec.Run.Run.Job
 		}
 		rec.Run = &runRecord{
@@ -182,7 +183,11 @@ func (r *run) place() {
 		return // the next Open finds out
 	}
 	if err := r.accepted.err; err != nil {
-		r.failed(err, codeEngine, stageOver)
+		next := stageEnding // something may run all the same
+		if definite(err) {
+			next = stageOver
+		}
+		r.failed(err, codeEngine, next)
 		return
 	}
 	r.placed(r.accepted.run)
@@ -206,6 +211,16 @@ func (r *run) order() *acceptance {
 		return nil
 	}
 	return &acceptance{run: placed, err: err}
+}
+
+// definite says whether an error of a start is a refusal, after which nothing can run. With any other the driver may
+// have got no answer, or none to its attempt to undo the start.
+func definite(err error) bool {
+	switch sockerless.ErrorCode(err) {
+	case sockerless.EINVALID, sockerless.EUNAUTHORIZED, sockerless.EFORBIDDEN, sockerless.EUNSUPPORTED:
+		return true
+	}
+	return false
 }
 
 // placed stores the execution. If the start was cancelled meanwhile, it is what has to be stopped.

@@ -13,8 +13,10 @@ import (
 
 	docker "github.com/moby/moby/api/types/container"
 
+	"github.com/sockerless/sockerless"
 	"github.com/sockerless/sockerless/agent/protocol"
 	"github.com/sockerless/sockerless/driver"
+	"github.com/sockerless/sockerless/engine"
 	"github.com/sockerless/sockerless/engine/store"
 	"github.com/sockerless/sockerless/link"
 	"github.com/sockerless/sockerless/tape"
@@ -128,4 +130,66 @@ func TestStartIsAskedOnce(t *testing.T) {
 	if n := f.calls.start.Load(); n != 1 {
 		t.Errorf("the driver was asked for %d executions", n)
 	}
+}
+
+// TestStartWithoutAnAnswer: what the driver has started, and does not know of, is stopped.
+func TestStartWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	for _, listed := range []bool{true, false} {
+		for _, remove := range []bool{false, true} {
+			r, f := newFaulty(t, rigOptions{engine: engine.Options{SweepEvery: 100 * time.Millisecond}})
+			f.inject(func(f *faulty) {
+				f.start = func(ctx context.Context, spec driver.Spec) (driver.Run, error) {
+					if _, err := f.Driver.Start(ctx, spec); err != nil {
+						return driver.Run{}, err
+					}
+					return driver.Run{}, errors.New("cannot start job: no answer; and its job is still there")
+				}
+				if !listed {
+					f.runs = func(context.Context) iter.Seq2[driver.Run, error] {
+						return func(func(driver.Run, error) bool) {} // not yet
+					}
+				}
+			})
+			var more []func(*sockerless.CreateRequest)
+			if remove {
+				more = append(more, autoRemove)
+			}
+			id := r.create(sh("sleep 600"), more...)
+			refused(t, r.b.Containers.Start(t.Context(), id), sockerless.EINTERNAL)
+			if !listed {
+				time.Sleep(300 * time.Millisecond)
+				f.inject(func(f *faulty) { f.runs = nil })
+			}
+			eventually(t, "nothing runs", func() bool { return f.ends(t, id) })
+		}
+	}
+}
+
+// TestLateExecutionOfAStartThatFailed is stopped, though nobody starts the container again.
+func TestLateExecutionOfAStartThatFailed(t *testing.T) {
+	t.Parallel()
+	r, f := newFaulty(t, rigOptions{engine: engine.Options{SweepEvery: 100 * time.Millisecond}})
+	lost := make(chan struct{})
+	f.inject(func(f *faulty) {
+		f.start = func(ctx context.Context, spec driver.Spec) (driver.Run, error) {
+			if _, err := f.Driver.Start(ctx, spec); err != nil {
+				return driver.Run{}, err
+			}
+			close(lost)
+			<-ctx.Done()
+			return driver.Run{}, ctx.Err()
+		}
+		f.runs = func(context.Context) iter.Seq2[driver.Run, error] {
+			return func(func(driver.Run, error) bool) {} // the list does not have it yet
+		}
+	})
+	id := r.create(sh("sleep 600"))
+	go r.b.Containers.Start(t.Context(), id) // ends with the engine
+	<-lost
+	r.reopen()
+	eventually(t, "the start is given up", func() bool { return r.find(id).State.Error != "" })
+	r.reopen() // which forgets why it listed
+	f.inject(func(f *faulty) { f.start, f.runs = nil, nil })
+	eventually(t, "nothing runs", func() bool { return f.ends(t, id) })
 }
