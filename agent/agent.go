@@ -46,6 +46,7 @@ type Agent struct {
 	tee      *tee
 	output   *output
 	execs    *execTable
+	left     leftovers
 	server   *http.Server
 	requests *requests
 
@@ -223,6 +224,7 @@ func (a *Agent) watch(i *incarnation) {
 	a.closing = true
 	a.gate.Unlock()
 	killDescendants()
+	a.left.close()
 	a.output.exited()
 	for _, d := range i.drains {
 		d.stop()
@@ -259,7 +261,7 @@ func (a *Agent) pump(i *incarnation) {
 		if f == nil {
 			continue
 		}
-		d := &drain{file: f}
+		d := &drain{file: f, quiet: quiet} // who could have inherited it is killed before it counts
 		i.drains = append(i.drains, d)
 		i.drained.Go(func() { // ends after the process, see drain
 			d.run(func(buf []byte) { a.output.write(a.ctx, stream, buf) })

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -12,8 +13,11 @@ import (
 const (
 	// quiet is how long a stream that a descendant has inherited is listened to after the process's exit.
 	quiet = 100 * time.Millisecond
-	// quietLimit bounds that for descendants that keep writing; dockerd gives them as long.
+	// quietLimit bounds that for descendants that keep writing, and is what an exec's have in any case: dockerd waits
+	// as long for the streams of a process that has exited.
 	quietLimit = 2 * time.Second
+	// maxLeftovers bounds the pipes that are read for nobody.
+	maxLeftovers = 256
 )
 
 // drain reads one of a process's output streams to its end.
@@ -21,7 +25,8 @@ const (
 // The end is that of the file if nobody else has it, and else some quiet after the process's exit: who started a
 // daemon is not kept waiting for it. What was written before the exit is read in any case, however slowly it is taken.
 type drain struct {
-	file *os.File
+	file  *os.File
+	quiet time.Duration
 
 	mu    sync.Mutex
 	until time.Time // after the exit: when to stop listening
@@ -32,12 +37,13 @@ func (d *drain) stop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.until = time.Now().Add(quietLimit)
-	_ = d.file.SetReadDeadline(time.Now().Add(quiet)) // a file that cannot have one ends by itself
+	_ = d.file.SetReadDeadline(time.Now().Add(d.quiet)) // a file that cannot have one ends by itself
 }
 
 // run hands out what it reads, in buffers that begin with frameHeader bytes of space and are used again. The file is the
-// caller's to close, after the exit: a process may have let go of its terminal for a while.
-func (d *drain) run(take func(buf []byte)) {
+// caller's to close, after the exit: a process may have let go of its terminal for a while. It reports whether nobody has
+// the other end any more.
+func (d *drain) run(take func(buf []byte)) (ended bool) {
 	buf := make([]byte, frameHeader+readSize)
 	for {
 		n, err := d.file.Read(buf[frameHeader:])
@@ -46,10 +52,10 @@ func (d *drain) run(take func(buf []byte)) {
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			d.rest(buf, take)
-			return
+			return false
 		}
 		if err != nil {
-			return // io.EOF, or EIO from a terminal without users
+			return true // io.EOF, or EIO from a terminal without users
 		}
 		d.extend()
 	}
@@ -62,7 +68,7 @@ func (d *drain) extend() {
 	if d.until.IsZero() {
 		return
 	}
-	next := time.Now().Add(quiet)
+	next := time.Now().Add(d.quiet)
 	if next.After(d.until) {
 		next = d.until
 	}
@@ -88,5 +94,42 @@ func (d *drain) rest(buf []byte, take func([]byte)) {
 		}
 		take(buf[:frameHeader+n])
 		left -= n
+	}
+}
+
+// leftovers are the pipes of execs that have ended which something that these left behind still has. They are read for
+// nobody: a closed pipe would kill who writes to it, and a full one would stop it.
+type leftovers struct {
+	mu    sync.Mutex
+	files map[*os.File]struct{}
+}
+
+// add reads a pipe to its end and closes it. It closes one too many at once.
+func (l *leftovers) add(f *os.File) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.files) >= maxLeftovers {
+		f.Close()
+		return
+	}
+	if l.files == nil {
+		l.files = map[*os.File]struct{}{}
+	}
+	l.files[f] = struct{}{}
+	go func() { // ends with the last process that has the pipe, or with close
+		_, _ = io.Copy(io.Discard, f) // the end, whatever it is
+		f.Close()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.files, f)
+	}()
+}
+
+// close closes what is left: the container's process has ended, and who had the pipes is killed.
+func (l *leftovers) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for f := range l.files {
+		f.Close()
 	}
 }

@@ -82,7 +82,7 @@ func (a *Agent) startExec(req protocol.ExecRequest, want streams) (*execSession,
 		return nil, err
 	}
 	a.execs.run(e, p)
-	s := &execSession{process: p, recorded: make(chan struct{})}
+	s := &execSession{process: p, left: &a.left, recorded: make(chan struct{})}
 	go func() { // ends after the process
 		exit := p.exit()
 		if n, ok := oomKills(); ok && n > i.oomSeen && exit.Signal == 9 {
@@ -98,6 +98,7 @@ func (a *Agent) startExec(req protocol.ExecRequest, want streams) (*execSession,
 // execSession is an exec's process and the client's side of it.
 type execSession struct {
 	process  *process
+	left     *leftovers
 	recorded chan struct{} // closed when the exit is
 	conn     *wire.Conn    // nil if dead from the start
 	mu       sync.Mutex    // one frame after the other
@@ -113,9 +114,21 @@ func (s *execSession) run() {
 		if f == nil {
 			continue
 		}
-		d := &drain{file: f}
+		d := &drain{file: f, quiet: quietLimit}
+		if s.process.tty != nil {
+			d.quiet = quiet // a terminal hangs up with its first process
+		}
 		drains = append(drains, d)
-		output.Go(func() { d.run(func(buf []byte) { s.take(stream, buf) }) }) // ends after the process, see drain
+		output.Go(func() { // ends after the process, see drain
+			ended := d.run(func(buf []byte) { s.take(stream, buf) })
+			switch {
+			case s.process.tty != nil: // closed below, for it is the input too
+			case ended:
+				f.Close()
+			default:
+				s.left.add(f)
+			}
+		})
 	}
 	<-s.process.done
 	for _, d := range drains {
@@ -123,7 +136,11 @@ func (s *execSession) run() {
 	}
 	output.Wait()
 	<-s.recorded
-	s.process.close()
+	if s.process.tty != nil {
+		s.process.close()
+	} else {
+		s.process.closeStdin() // the others are closed, or left to be read
+	}
 }
 
 // take writes output to the client, and waits for it: an exec whose client does not read stops, alone.

@@ -3,6 +3,7 @@ package agent_test
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -100,9 +101,48 @@ func TestExecEndsBesideADaemon(t *testing.T) {
 	if out != "started\n" || code != 0 {
 		t.Errorf("output %q, code %d", out, code)
 	}
-	if d := time.Since(begin); d > 2*time.Second {
+	if d := time.Since(begin); d > 4*time.Second {
 		t.Errorf("it took %v", d)
 	}
+}
+
+// What an exec leaves in the background is heard for a while after the exec's exit, and may write for as long as it likes.
+func TestExecLeavesItsBackgroundAlone(t *testing.T) {
+	b := sleeper(t)
+	wrote := func(file string) bool {
+		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+			if _, err := os.Stat(file); err == nil {
+				return true
+			}
+		}
+		return false
+	}
+	file := t.TempDir() + "/late"
+	if out, _, code := b.exec(sh("(sleep 0.5; echo late; echo wrote >"+file+") & echo now; exit 3"), ""); out != "now\nlate\n" || code != 3 {
+		t.Errorf("output %q, code %d", out, code)
+	}
+	if !wrote(file) {
+		t.Error("the background process was killed")
+	}
+
+	// Beyond the session's end: more than a pipe holds.
+	fds, _ := b.footprint()
+	file = t.TempDir() + "/later"
+	begin := time.Now()
+	out, _, code := b.exec(sh("(sleep 3; head -c 300000 /dev/zero && echo wrote >"+file+") & echo now"), "")
+	if d := time.Since(begin); out != "now\n" || code != 0 || d > 2900*time.Millisecond {
+		t.Errorf("output %q, code %d after %v", out, code, d)
+	}
+	if !wrote(file) {
+		t.Error("the background process was killed, or stopped, after the session's end")
+	}
+	var more int
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if more, _ = b.footprint(); more <= fds {
+			return
+		}
+	}
+	t.Errorf("%d descriptors became %d", fds, more)
 }
 
 func TestExecGoesOnWithoutItsClient(t *testing.T) {
