@@ -271,8 +271,8 @@ var stopping = []test{
 			s.Skip("this backend's containers do not linger")
 		}
 		path := "/tmp/" + unique("kept")
-		id := s.create(script("trap 'exit 0' TERM; if [ -e " + path + " ]; then echo again; else echo once; fi; : > " + path +
-			"; while :; do sleep 0.05; done"))
+		id := s.create(script("trap 'exit 0' TERM; if [ -e " + path + " ]; then echo again; else : > " + path +
+			"; echo once; fi; while :; do sleep 0.05; done"))
 		s.start(id)
 		s.awaitLog(id, "once")
 		if err := s.b.Containers.Restart(s.Context(), id, sockerless.StopOptions{}); err != nil {
