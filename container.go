@@ -99,6 +99,10 @@ type ContainerService interface {
 	// Resize sets the size of the container's terminal. Before the start it is remembered.
 	Resize(ctx context.Context, ref string, size TerminalSize) error
 
+	// Top lists the container's processes as ps does with these arguments; empty: -ef. ECONFLICT if it does not run;
+	// EINVALID, by name, for an option that is not known here.
+	Top(ctx context.Context, ref, psArgs string) (*container.TopResponse, error)
+
 	// Logs yields the records of the container's output in the order in which they were written.
 	Logs(ctx context.Context, ref string, opt LogOptions) iter.Seq2[LogRecord, error]
 

@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -42,20 +43,23 @@ type seen struct {
 
 // descendants returns the living processes below a process.
 func descendants(root int) []seen {
-	below := map[int][]seen{}
+	return slices.DeleteFunc(family(root), func(p seen) bool { return p.state == 'Z' || p.state == 'X' })
+}
+
+// family returns the processes below a process, the dead ones that nobody has waited for included.
+func family(root int) []seen {
+	children := map[int][]seen{}
 	for _, p := range scan() {
-		below[p.parent] = append(below[p.parent], p)
+		children[p.parent] = append(children[p.parent], p)
 	}
-	var alive []seen
+	var all []seen
 	for next := []int{root}; len(next) > 0; next = next[1:] {
-		for _, p := range below[next[0]] {
+		for _, p := range children[next[0]] {
 			next = append(next, p.pid)
-			if p.state != 'Z' && p.state != 'X' {
-				alive = append(alive, p)
-			}
+			all = append(all, p)
 		}
 	}
-	return alive
+	return all
 }
 
 func scan() []seen {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -200,5 +201,45 @@ func FuzzUnpack(f *testing.F) {
 			}
 			return nil
 		})
+	})
+}
+
+// FuzzPSArgs: what is accepted has a column of pids and no more columns than there may be.
+func FuzzPSArgs(f *testing.F) {
+	for _, args := range []string{"", "-ef", "aux", "-aux", "-eo pid,comm=NAME,args", "--format pid", "o pid", "-lFyj", "-o pid=,cmd", "-o\x00", "-é"} {
+		f.Add(args)
+	}
+	f.Fuzz(func(t *testing.T, args string) {
+		cols, err := parsePS(args)
+		if err != nil {
+			if !protocol.HasCode(err, protocol.CodeInvalid) {
+				t.Errorf("%q: %v", args, err)
+			}
+			return
+		}
+		if len(cols) > maxColumns || !slices.ContainsFunc(cols, func(c column) bool { return c.title == "PID" }) {
+			t.Errorf("%q: %d columns", args, len(cols))
+		}
+		p := &psProcess{psShared: &psShared{names: map[string]string{}, mostShown: 100}, status: parseStatus(nil)}
+		for _, c := range cols {
+			c.show(p) // of a process of which nothing is known
+		}
+	})
+}
+
+// FuzzProcStat: a process chooses its own name, and the rest may be another kernel's.
+func FuzzProcStat(f *testing.F) {
+	own, _ := os.ReadFile("/proc/self/stat")
+	f.Add(own)
+	f.Add([]byte("1 (a) b) (c) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 5 1000 10 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0"))
+	f.Add([]byte("1 (x) S"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, ok := parseProcStat(b)
+		s, okSeen := parseStat(b)
+		if ok && (p.pid <= 0 || okSeen && (p.pid != s.pid || p.ppid != s.parent || p.state != s.state)) {
+			t.Errorf("%+v, %+v", p, s)
+		}
+		parseStatus(b)
+		memTotal(b)
 	})
 }

@@ -80,7 +80,7 @@ func (r *reaper) launch(spec protocol.Process, want streams, makeDir bool) (*pro
 		attr.Files = append(attr.Files, uintptr(fd))
 	}
 	if limits == "" {
-		p.child, err = r.start(path, spec.Args, attr)
+		p.child, err = r.start(path, spec.Args, attr, false)
 	} else {
 		p.child, err = r.startLimited(limits, path, spec.Args, attr)
 	}
@@ -100,7 +100,7 @@ func (r *reaper) startLimited(limits, path string, args []string, attr *syscall.
 	status := os.NewFile(uintptr(pipe[0]), "status")
 	defer status.Close()
 	attr.Files = append(attr.Files, uintptr(pipe[1])) // limitedFD
-	c, err := r.start(selfExe, append([]string{"sockerless-agent", LimitedCommand, limits, path}, args...), attr)
+	c, err := r.start(selfExe, append([]string{"sockerless-agent", LimitedCommand, limits, path}, args...), attr, true)
 	closeFD(pipe[1])
 	if err != nil {
 		return nil, err
@@ -112,6 +112,9 @@ func (r *reaper) startLimited(limits, path string, args []string, attr *syscall.
 		}
 		return nil, syscall.Errno(b[0])
 	}
+	r.mu.Lock()
+	c.helper = false
+	r.mu.Unlock()
 	return c, nil
 }
 

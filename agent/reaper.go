@@ -24,6 +24,7 @@ type reaper struct {
 type child struct {
 	reaper *reaper
 	pid    int
+	helper bool          // it is not the container's program yet, see startLimited; guarded by the reaper's mu
 	done   chan struct{} // closed when the process has been waited for
 
 	// Valid after done.
@@ -76,15 +77,15 @@ func (r *reaper) reap() {
 	}
 }
 
-// start executes a program. The error is the errno of what did not work.
-func (r *reaper) start(path string, argv []string, attr *syscall.ProcAttr) (*child, error) {
+// start executes a program. The error is the errno of what did not work. A helper will become another program.
+func (r *reaper) start(path string, argv []string, attr *syscall.ProcAttr, helper bool) (*child, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	pid, err := syscall.ForkExec(path, argv, attr)
 	if err != nil {
 		return nil, err
 	}
-	c := &child{reaper: r, pid: pid, done: make(chan struct{})}
+	c := &child{reaper: r, pid: pid, helper: helper, done: make(chan struct{})}
 	r.children[pid] = c
 	return c, nil
 }

@@ -19,6 +19,7 @@ func (a *Agent) handler() http.Handler {
 	wire.HandleCall(m, protocol.PathStop, a.stop)
 	wire.HandleCall(m, protocol.PathSignal, a.signal)
 	wire.HandleCall(m, protocol.PathResize, a.resize)
+	wire.HandleCall(m, protocol.PathTop, a.top)
 	wire.HandleSession(m, protocol.PathAttach, a.attach)
 	wire.HandleFeed(m, protocol.PathEvents, a.eventFeed)
 	wire.HandleFeed(m, protocol.PathLogs, a.logFeed)

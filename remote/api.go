@@ -31,6 +31,7 @@ const (
 	pathContainerPrune     = "/v1/containers/prune"      // call:     sockerless.Filters -> *container.PruneReport
 	pathContainerWait      = "/v1/containers/wait"       // feed:     waitArgs -> sockerless.WaitUpdate
 	pathContainerResize    = "/v1/containers/resize"     // call:     resizeArgs -> nothing
+	pathContainerTop       = "/v1/containers/top"        // call:     topArgs -> *container.TopResponse
 	pathContainerLogs      = "/v1/containers/logs"       // feed:     logsArgs -> sockerless.LogRecord
 	pathContainerAttach    = "/v1/containers/attach"     // session:  attachArgs
 	pathContainerStat      = "/v1/containers/stat"       // call:     fileArgs -> *container.PathStat
@@ -83,6 +84,7 @@ type (
 		Ref  string
 		Size sockerless.TerminalSize
 	}
+	topArgs  struct{ Ref, PsArgs string }
 	logsArgs struct {
 		Ref     string
 		Options sockerless.LogOptions

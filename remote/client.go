@@ -114,6 +114,10 @@ func (s containers) Resize(ctx context.Context, name string, size sockerless.Ter
 	return s.do(ctx, pathContainerResize, resizeArgs{name, size})
 }
 
+func (s containers) Top(ctx context.Context, name, psArgs string) (*container.TopResponse, error) {
+	return call[*container.TopResponse](ctx, s.client, pathContainerTop, topArgs{name, psArgs})
+}
+
 func (s containers) Logs(ctx context.Context, name string, opt sockerless.LogOptions) iter.Seq2[sockerless.LogRecord, error] {
 	return feed[sockerless.LogRecord](ctx, s.client, pathContainerLogs, logsArgs{name, opt}, nil)
 }

@@ -174,6 +174,9 @@ func containerRoutes(m *http.ServeMux, s sockerless.ContainerService) {
 		return s.Wait(ctx, in.Ref, in.Condition)
 	})
 	handleDo(m, pathContainerResize, func(ctx context.Context, in resizeArgs) error { return s.Resize(ctx, in.Ref, in.Size) })
+	wire.HandleCall(m, pathContainerTop, func(ctx context.Context, in topArgs) (*container.TopResponse, error) {
+		return s.Top(ctx, in.Ref, in.PsArgs)
+	})
 	wire.HandleFeed(m, pathContainerLogs, func(ctx context.Context, in logsArgs, _ io.Reader) iter.Seq2[sockerless.LogRecord, error] {
 		return s.Logs(ctx, in.Ref, in.Options)
 	})

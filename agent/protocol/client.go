@@ -46,6 +46,11 @@ func (c *Client) Resize(ctx context.Context, req ResizeRequest) error {
 	return c.wire.Call(ctx, PathResize, req, nil)
 }
 
+// Top lists the container's processes, as ps does with these arguments.
+func (c *Client) Top(ctx context.Context, args string) (TopResult, error) {
+	return call[TopResult](ctx, c, PathTop, TopRequest{args})
+}
+
 // Attach joins the process's streams. ctx bounds the opening; the caller closes the session.
 func (c *Client) Attach(ctx context.Context, req AttachRequest) (*wire.Conn, error) {
 	return c.wire.Session(ctx, PathAttach, req)

@@ -23,6 +23,7 @@ const (
 	PathStop    = "/v1/stop"        // call:     StopRequest -> nil; returns at once, the exit is an event
 	PathSignal  = "/v1/signal"      // call:     SignalRequest -> nil
 	PathResize  = "/v1/resize"      // call:     ResizeRequest -> nil
+	PathTop     = "/v1/top"         // call:     TopRequest -> TopResult
 	PathAttach  = "/v1/attach"      // session:  AttachRequest
 	PathEvents  = "/v1/events"      // feed:     EventsRequest -> Event
 	PathLogs    = "/v1/logs"        // feed:     LogsRequest -> tape.Record
@@ -139,6 +140,15 @@ type SignalRequest struct{ Signal string }
 type ResizeRequest struct {
 	Exec string
 	Size Size
+}
+
+// TopRequest asks for the container's processes. Args are those of ps; empty: -ef.
+type TopRequest struct{ Args string }
+
+// TopResult is a table as ps prints it.
+type TopResult struct {
+	Titles    []string
+	Processes [][]string
 }
 
 // AttachRequest joins the process's streams; it may come before Start. The session's output is stdcopy frames, or the

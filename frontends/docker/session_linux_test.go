@@ -213,6 +213,7 @@ func TestAnswers(t *testing.T) {
 	do("GET", "/exec/"+e.ID+"/json", "", 200)
 	do("POST", "/exec/"+e.ID+"/start", `{"Detach":true}`, 200)
 	do("GET", "/exec/"+e.ID+"/json", "", 200)
+	do("GET", "/containers/box/top", "", 200)
 	do("POST", "/containers/box/rename?name=case", "", 204)
 	do("POST", "/containers/case/kill", "", 204)
 	do("POST", "/containers/case/wait", "", 200)

@@ -111,7 +111,7 @@ var table = []route{
 	{"POST", "/containers/create", containers, (*api).createContainer},
 	{"POST", "/containers/prune", containers, (*api).pruneContainers},
 	{"GET", "/containers/{name}/json", containers, (*api).inspectContainer},
-	{"GET", "/containers/{name}/top", containers, unsupported("listing a container's processes")},
+	{"GET", "/containers/{name}/top", containers, (*api).topContainer},
 	{"GET", "/containers/{name}/logs", containers, (*api).containerLogs},
 	{"GET", "/containers/{name}/changes", containers, unsupported("listing changed files")},
 	{"GET", "/containers/{name}/export", containers, unsupported("exporting a container")},

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -45,6 +46,7 @@ type memory struct {
 	events     []events.Message
 	archive    []byte // of the latest import, load or write
 	sizes      []sockerless.TerminalSize
+	psArgs     string
 	written    *sockerless.WriteOptions
 	children   sync.WaitGroup
 }
@@ -408,6 +410,20 @@ func (m memContainers) Resize(_ context.Context, ref string, size sockerless.Ter
 	_, err := m.find(ref)
 	m.sizes = append(m.sizes, size)
 	return err
+}
+
+func (m memContainers) Top(ctx context.Context, ref, psArgs string) (*container.TopResponse, error) {
+	c, err := m.Find(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.psArgs = psArgs
+	return &container.TopResponse{
+		Titles:    []string{"PID", "CMD"},
+		Processes: [][]string{{strconv.Itoa(c.State.Pid), strings.Join(c.Config.Cmd, " ")}},
+	}, nil
 }
 
 func (m memContainers) Logs(ctx context.Context, ref string, opt sockerless.LogOptions) iter.Seq2[sockerless.LogRecord, error] {
