@@ -79,11 +79,11 @@ func (z *zone) bind(execution, domain string, dial func(context.Context) (net.Co
 	z.names[execution] = e
 	return func() {
 		z.mu.Lock()
+		defer z.mu.Unlock()
 		if z.names[execution] == e { // a preempted replica's successor has the name by now
 			delete(z.names, execution)
 		}
-		z.mu.Unlock()
-		e.close()
+		e.close() // under the lock: who does not find the name any more finds nobody at its address either
 	}
 }
 

