@@ -25,6 +25,9 @@ type Container struct {
 	// Raw is create's body as it came, so that fields unknown to this program survive in inspect.
 	Raw json.RawMessage
 
+	// LogAttributes are what `docker logs --details` shows of each line.
+	LogAttributes map[string]string
+
 	Image    string // the image's id: sha256:<hex of its config>
 	ImageRef string // what the job runs: repository@digest
 

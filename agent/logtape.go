@@ -27,7 +27,10 @@ const (
 	// stallPatience is how long a full tape waits for a backend that is there and makes no progress.
 	stallPatience = 10 * time.Second
 
-	entryHeader = 4 + 8 + 1 + 1 // length, time in ns, stream, partial
+	entryHeader = 4 + 8 + 1 + 1 // length, time in ns, stream, flags
+
+	entryPartial = 1 << 0
+	entryLater   = 1 << 1
 )
 
 // logTape numbers what the container writes and keeps it until it is acknowledged: first in memory, then in a bounded
@@ -38,13 +41,20 @@ type logTape struct {
 	freed    bell       // there is room
 	segments []*segment // oldest first; the last one grows
 	next     uint64     // the number of the next record
-	pending  [3][]byte  // by stream: the beginning of a line whose end has not come
+	lines    [3]line    // by stream: the one that has begun
 	spool    *spool
 	readers  map[*logReader]struct{} // that follow
 	rewound  map[*logReader]uint64   // that are read again, and from where: acknowledged records are kept for them
 	acked    uint64
 	stored   uint64    // records up to this number are dropped because they were acknowledged
 	progress time.Time // of the readers or acknowledgements
+}
+
+// line is a line whose end has not come.
+type line struct {
+	rest  []byte    // what is in no record yet, less than maxLine bytes
+	begun bool      // a piece of it is in a record
+	time  time.Time // of that
 }
 
 // segment holds consecutive records. data is only ever appended to, within its capacity, so slices of it stay valid.
@@ -103,16 +113,16 @@ func (t *logTape) emptied() bool {
 	return false
 }
 
-// write splits what a process has written into records. It does not keep chunk.
+// write splits what a process has written into records, at the same places as dockerd. It does not keep chunk.
 func (t *logTape) write(stream tape.Stream, chunk []byte, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	before := t.next
-	rest := t.pending[stream]
+	rest := t.lines[stream].rest
 	for len(chunk) > 0 {
 		space := maxLine - len(rest)
-		end := bytes.IndexByte(chunk[:min(len(chunk), space+1)], '\n') // a newline may come behind a full line
-		if end < 0 && len(chunk) <= space {
+		end := bytes.IndexByte(chunk[:min(len(chunk), space)], '\n')
+		if end < 0 && len(chunk) < space {
 			rest = append(rest, chunk...)
 			break
 		}
@@ -120,15 +130,15 @@ func (t *logTape) write(stream tape.Stream, chunk []byte, now time.Time) {
 		if end >= 0 {
 			n = end + 1
 		}
-		line := chunk[:n]
+		data := chunk[:n]
 		chunk = chunk[n:]
 		if len(rest) > 0 {
-			line = append(rest, line...)
-			rest = line[:0]
+			data = append(rest, data...)
+			rest = data[:0]
 		}
-		t.add(stream, line, now, end < 0)
+		t.add(stream, data, now, end < 0)
 	}
-	t.pending[stream] = rest
+	t.lines[stream].rest = rest
 	if t.next != before {
 		t.changed.ring()
 	}
@@ -138,26 +148,30 @@ func (t *logTape) write(stream tape.Stream, chunk []byte, now time.Time) {
 func (t *logTape) flush(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for stream, rest := range t.pending {
-		if len(rest) > 0 {
+	for stream := range t.lines {
+		if rest := t.lines[stream].rest; len(rest) > 0 {
 			t.add(tape.Stream(stream), rest, now, false)
-			t.pending[stream] = nil
 		}
+		t.lines[stream] = line{}
 	}
 	t.changed.ring()
 }
 
 // add appends one record. t.mu is held.
 func (t *logTape) add(stream tape.Stream, data []byte, now time.Time, partial bool) {
-	size := entryHeader + len(data)
-	s := t.tail(size)
+	l := &t.lines[stream]
 	var head [entryHeader]byte
+	if l.begun {
+		now, head[13] = l.time, entryLater
+	}
+	if l.begun = partial; partial {
+		l.time = now
+		head[13] |= entryPartial
+	}
+	s := t.tail(entryHeader + len(data))
 	binary.BigEndian.PutUint32(head[:], uint32(len(data)))
 	binary.BigEndian.PutUint64(head[4:], uint64(now.UnixNano()))
 	head[12] = byte(stream)
-	if partial {
-		head[13] = 1
-	}
 	s.data = append(append(s.data, head[:]...), data...)
 	s.size = len(s.data)
 	s.last = t.next
@@ -267,8 +281,8 @@ func (t *logTape) last() uint64 {
 func (t *logTape) unfinished() (rest [3][]byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for i, p := range t.pending {
-		rest[i] = bytes.Clone(p)
+	for i, l := range t.lines {
+		rest[i] = bytes.Clone(l.rest)
 	}
 	return rest
 }
@@ -434,7 +448,8 @@ func decodeEntry(b []byte) (tape.Record, []byte) {
 	return tape.Record{
 		Time:    time.Unix(0, int64(binary.BigEndian.Uint64(b[4:]))),
 		Stream:  tape.Stream(b[12]),
-		Partial: b[13] != 0,
+		Partial: b[13]&entryPartial != 0,
+		Later:   b[13]&entryLater != 0,
 		Data:    b[entryHeader:end:end],
 	}, b[end:]
 }

@@ -32,8 +32,11 @@ func summary(records []tape.Record) []string {
 	var all []string
 	for _, r := range records {
 		partial := ""
+		if r.Later {
+			partial = "-"
+		}
 		if r.Partial {
-			partial = "+"
+			partial += "+"
 		}
 		data := string(r.Data)
 		if len(data) > 20 {
@@ -56,11 +59,13 @@ func TestLines(t *testing.T) {
 		{"empty lines", []string{"\n\n"}, []string{`1 1 "\n"`, `2 1 "\n"`}},
 		{"nothing", []string{""}, nil},
 		{"no end", []string{"abc"}, []string{`1 1 "abc"`}},
-		{"just as long as a record", []string{long + "\n"}, []string{`1 1 "xxx...16385"`}},
-		{"the same in pieces", []string{long, "\n"}, []string{`1 1 "xxx...16385"`}},
-		{"one longer", []string{long + "y\n"}, []string{`1 1+ "xxx...16384"`, `2 1 "y\n"`}},
-		{"one longer, in pieces", []string{long[:10], long[10:], "y", "\nz\n"}, []string{`1 1+ "xxx...16384"`, `2 1 "y\n"`, `3 1 "z\n"`}},
-		{"very long", []string{long + long + long + "y"}, []string{`1 1+ "xxx...16384"`, `2 1+ "xxx...16384"`, `3 1+ "xxx...16384"`, `4 1 "y"`}},
+		{"just as long as a record", []string{long + "\n"}, []string{`1 1+ "xxx...16384"`, `2 1- "\n"`}},
+		{"the same in pieces", []string{long, "\n"}, []string{`1 1+ "xxx...16384"`, `2 1- "\n"`}},
+		{"the same without an end", []string{long}, []string{`1 1+ "xxx...16384"`}},
+		{"one shorter", []string{long[1:] + "\n"}, []string{`1 1 "xxx...16384"`}},
+		{"one longer", []string{long + "y\n"}, []string{`1 1+ "xxx...16384"`, `2 1- "y\n"`}},
+		{"one longer, in pieces", []string{long[:10], long[10:], "y", "\nz\n"}, []string{`1 1+ "xxx...16384"`, `2 1- "y\n"`, `3 1 "z\n"`}},
+		{"very long", []string{long + long + long + "y"}, []string{`1 1+ "xxx...16384"`, `2 1-+ "xxx...16384"`, `3 1-+ "xxx...16384"`, `4 1- "y"`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			l := newLogTape(t.TempDir())
@@ -72,6 +77,27 @@ func TestLines(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// The pieces of a line have one time, as with dockerd, also if it comes slowly; and what is behind it has its own.
+func TestPiecesHaveOneTime(t *testing.T) {
+	l := newLogTape(t.TempDir())
+	long := strings.Repeat("x", maxLine)
+	l.write(tape.Stdout, []byte(long), time.Unix(1, 0))
+	l.write(tape.Stderr, []byte("err\n"), time.Unix(2, 0))
+	l.write(tape.Stdout, []byte(long), time.Unix(3, 0))
+	l.write(tape.Stdout, []byte("end\nnext\n"), time.Unix(4, 0))
+	l.write(tape.Stdout, []byte(long), time.Unix(5, 0))
+	l.flush(time.Unix(6, 0))
+	l.write(tape.Stdout, []byte("of another run\n"), time.Unix(7, 0))
+	var got []string
+	for _, r := range records(t, l, 0) {
+		got = append(got, fmt.Sprint(r.Time.Unix(), " ", r.Later))
+	}
+	want := []string{"1 false", "2 false", "1 true", "1 true", "4 false", "5 false", "7 false"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -251,10 +277,10 @@ func FuzzLines(f *testing.F) {
 			if n := bytes.Count(r.Data, []byte("\n")); n > 1 || n == 1 && !end {
 				t.Errorf("record %d holds more than a line", r.Seq)
 			}
-			if r.Partial != (!end && len(r.Data) == maxLine && i < len(got)-1) && i < len(got)-1 {
-				t.Errorf("record %d: partial is %v", r.Seq, r.Partial)
+			if r.Partial != (!end && len(r.Data) == maxLine) || r.Later != (i > 0 && got[i-1].Partial) {
+				t.Errorf("record %d of %d: partial %v, later %v", r.Seq, len(r.Data), r.Partial, r.Later)
 			}
-			if len(r.Data) > maxLine+1 {
+			if len(r.Data) > maxLine {
 				t.Errorf("record %d has %d bytes", r.Seq, len(r.Data))
 			}
 		}

@@ -305,6 +305,18 @@ func (l *lateSession) CloseWrite() error {
 	return s.CloseWrite()
 }
 
+// Reset ends the session as a client does that has vanished.
+func (l *lateSession) Reset() error {
+	select {
+	case <-l.ready:
+		if r, ok := l.session.(interface{ Reset() error }); ok {
+			r.Reset() //nolint:errcheck // it is closed below, whatever it says
+		}
+	default:
+	}
+	return l.Close()
+}
+
 // Close ends the session.
 func (l *lateSession) Close() error {
 	l.once.Do(func() { close(l.closed) })

@@ -103,6 +103,7 @@ func (c *container) publish() {
 		Image: c.rec.Image, ImageRef: c.rec.ImageRef,
 		State: c.rec.State, RestartCount: c.rec.RestartCount,
 	}
+	v.LogAttributes, _ = logAttributes(&c.rec) // create has refused what is wrong
 	if r := c.rec.Run; r != nil {
 		v.Run = &sockerless.Run{Job: r.Run.Job, Execution: r.Run.Execution, Incarnation: r.Incarnation}
 	}

@@ -100,9 +100,12 @@ func (e *Engine) newRecord(image *sockerless.Image, req sockerless.CreateRequest
 		rec.Config.Hostname = rec.ID[:12]
 	}
 	var err error
-	rec.Limits, err = logstore.ParseLimits(rec.HostConfig.LogConfig.Config, units.FromHumanSize)
+	rec.Limits, err = logstore.ParseLimits(rec.HostConfig.LogConfig.Type, rec.HostConfig.LogConfig.Config, units.FromHumanSize)
 	if err != nil {
-		return record{}, sockerless.Errorf(sockerless.EINVALID, "%w", err)
+		return record{}, sockerless.Errorf(sockerless.EINVALID, "failed to initialize logging driver: %w", err)
+	}
+	if _, err := logAttributes(&rec); err != nil {
+		return record{}, err
 	}
 	return rec, nil
 }

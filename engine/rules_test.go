@@ -274,3 +274,38 @@ func BenchmarkList(b *testing.B) {
 		}
 	}
 }
+
+func TestLogAttributes(t *testing.T) {
+	id := strings.Repeat("0123456789abcdef", 4)
+	for _, c := range []struct {
+		name    string
+		driver  string
+		options map[string]string
+		want    map[string]string
+		code    sockerless.Code
+	}{
+		{name: "none are asked for", options: map[string]string{"max-size": "1m"}},
+		{name: "by name", options: map[string]string{"labels": "a,nosuch", "env": "E1,"}, want: map[string]string{"a": "1", "E1": "v1=x"}},
+		{name: "by pattern", options: map[string]string{"labels-regex": "^z", "env-regex": "E."}, want: map[string]string{"zz": "9", "E1": "v1=x", "E2": ""}},
+		{name: "a variable wins over a label", options: map[string]string{"labels": "both", "env": "both"}, want: map[string]string{"both": "env"}},
+		{name: "a tag", options: map[string]string{"tag": "{{.ID}} {{ .FullID }} {{.Name}} {{.ImageID}} {{.ImageFullID}} {{.ImageName}} {{.DaemonName}} {{.Command}} }{"},
+			want: map[string]string{"tag": id[:12] + " " + id + " web sha256:abcde sha256:abcdef alpine:3 docker sh -c true }{"}},
+		{name: "local has none", driver: "local", options: map[string]string{"labels": "a"}},
+		{name: "a bad pattern", options: map[string]string{"env-regex": "("}, code: sockerless.EINVALID},
+		{name: "a template that loops", options: map[string]string{"tag": "{{range 1000000000}}{{end}}"}, code: sockerless.EUNSUPPORTED},
+		{name: "a mark without its end", options: map[string]string{"tag": "{{.ID}} {{.Name"}, code: sockerless.EUNSUPPORTED},
+	} {
+		rec := &record{
+			ID: id, Name: "web", Image: "sha256:abcdef",
+			Config: &docker.Config{
+				Image: "alpine:3", Labels: map[string]string{"a": "1", "zz": "9", "both": "label"}, Env: []string{"E1=v1=x", "E2=", "odd", "both=env"},
+				Entrypoint: []string{"sh", "-c"}, Cmd: []string{"true"},
+			},
+			HostConfig: &docker.HostConfig{LogConfig: docker.LogConfig{Type: c.driver, Config: c.options}},
+		}
+		got, err := logAttributes(rec)
+		if diff := cmp.Diff(c.want, got); diff != "" || sockerless.ErrorCode(err) != c.code {
+			t.Errorf("%s: %v %s", c.name, err, diff)
+		}
+	}
+}

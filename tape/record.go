@@ -21,14 +21,20 @@ const (
 
 // Record is one line that a container wrote, or a part of a line that was longer than a record may be.
 type Record struct {
-	Seq     uint64 // counts the container's records from 1; a jump is a gap
-	Time    time.Time
+	Seq     uint64    // counts the container's records from 1; a jump is a gap
+	Time    time.Time // of the line: its pieces have the first one's
 	Stream  Stream
-	Partial bool   // the line goes on in this stream's next record
+	Partial bool   // the line has no end yet: it goes on in this stream's next record, if there is one
+	Later   bool   // the line began in an earlier record of this stream
 	Data    []byte // with its newline, unless Partial or the last of a stream that ended without one
 }
 
 const header = 8 + 8 + 1 + 1
+
+const (
+	flagPartial = 1 << iota
+	flagLater
+)
 
 // AppendBinary appends the record's wire form: seq, time in ns (both big endian), stream, flags, data.
 func (r Record) AppendBinary(b []byte) ([]byte, error) {
@@ -36,7 +42,10 @@ func (r Record) AppendBinary(b []byte) ([]byte, error) {
 	b = binary.BigEndian.AppendUint64(b, uint64(r.Time.UnixNano()))
 	var flags byte
 	if r.Partial {
-		flags = 1
+		flags |= flagPartial
+	}
+	if r.Later {
+		flags |= flagLater
 	}
 	b = append(b, byte(r.Stream), flags)
 	return append(b, r.Data...), nil
@@ -53,7 +62,7 @@ func (r *Record) UnmarshalBinary(b []byte) error {
 	r.Seq = binary.BigEndian.Uint64(b)
 	r.Time = time.Unix(0, int64(binary.BigEndian.Uint64(b[8:])))
 	r.Stream = Stream(b[16])
-	r.Partial = b[17]&1 != 0
+	r.Partial, r.Later = b[17]&flagPartial != 0, b[17]&flagLater != 0
 	r.Data = append([]byte(nil), b[header:]...)
 	return nil
 }

@@ -14,6 +14,8 @@ func TestRecord(t *testing.T) {
 	for name, want := range map[string]tape.Record{
 		"a line":           {Seq: 1, Time: time.Unix(1700000000, 123456789), Stream: tape.Stdout, Data: []byte("hello\n")},
 		"a part of a line": {Seq: 1<<64 - 1, Time: time.Unix(-1, 0), Stream: tape.Stderr, Partial: true, Data: []byte("hel")},
+		"its end":          {Seq: 5, Time: time.Unix(-1, 0), Stream: tape.Stderr, Later: true, Data: []byte("lo\n")},
+		"its middle":       {Seq: 4, Time: time.Unix(-1, 0), Stream: tape.Stderr, Partial: true, Later: true, Data: []byte("l")},
 		"a gap":            {Seq: 7, Time: time.Unix(0, 0), Stream: tape.Gap, Data: []byte("3 records")},
 		"nothing":          {Seq: 7, Time: time.Unix(0, 0), Stream: tape.Stdout},
 	} {

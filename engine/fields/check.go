@@ -3,9 +3,11 @@ package fields
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -83,12 +85,8 @@ func validate(req *sockerless.CreateRequest) error {
 	return nil
 }
 
-// The options of Docker's json-file and local log drivers. What is not there is an error in Docker too.
-var (
-	logOptsHonoured = []string{"max-size", "max-file"}
-	logOptsInert    = []string{"compress", "mode", "max-buffer-size", "labels", "labels-regex", "env", "env-regex", "tag"}
-)
-
+// judgeLogOpts knows the options of Docker's json-file and local log drivers; any other is an error in Docker too. What
+// the values of those that are honoured may be is the engine's to say.
 func judgeLogOpts(req *sockerless.CreateRequest, v reflect.Value) (Verdict, string, error) {
 	driver := req.HostConfig.LogConfig.Type
 	switch driver {
@@ -98,29 +96,55 @@ func judgeLogOpts(req *sockerless.CreateRequest, v reflect.Value) (Verdict, stri
 	default:
 		return Honoured, "", nil // the driver is refused, so its options need not be
 	}
+	invalid := func(format string, args ...any) (Verdict, string, error) {
+		return "", "", sockerless.Errorf(sockerless.EINVALID, format, args...)
+	}
+	options := req.HostConfig.LogConfig.Config
 	var idle []string
-	for _, k := range v.MapKeys() {
-		name, value := k.String(), v.MapIndex(k).String()
-		switch {
-		case slices.Contains(logOptsInert, name):
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		value := options[name]
+		switch name {
+		case "max-size", "max-file":
+		case "compress":
+			on, err := strconv.ParseBool(value)
+			if err != nil {
+				return invalid("invalid boolean value for compress: %s", short(value))
+			}
+			if files := options["max-file"]; on && driver == "json-file" && (options["max-size"] == "" || files == "" || files == "1") {
+				return invalid("compress cannot be true when max-file is less than 2 or max-size is not set")
+			}
+			if on {
+				idle = append(idle, name)
+			}
+		case "mode":
+			if value != "" && value != "blocking" && value != "non-blocking" {
+				return invalid("logger: logging mode not supported: %s", short(value))
+			}
+			if value == "non-blocking" {
+				idle = append(idle, name)
+			}
+		case "max-buffer-size":
+			if options["mode"] != "non-blocking" {
+				return invalid("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
+			}
+			if _, err := units.RAMInBytes(value); err != nil {
+				return invalid("error parsing option max-buffer-size: %w", err)
+			}
 			idle = append(idle, name)
-		case !slices.Contains(logOptsHonoured, name):
-			return "", "", sockerless.Errorf(sockerless.EINVALID, "unknown log opt '%s' for %s log driver", short(name), short(driver))
-		case name == "max-size":
-			if n, err := units.FromHumanSize(value); err != nil || n == 0 || n < -1 {
-				return "", "", sockerless.Errorf(sockerless.EINVALID, "invalid value for max-size: %s", short(value))
+		case "labels", "labels-regex", "env", "env-regex", "tag":
+			if driver == "local" {
+				return invalid("unknown log opt '%s' for log driver local", name)
 			}
-		case name == "max-file":
-			var n int
-			if _, err := fmt.Sscanf(value+"\n", "%d\n", &n); err != nil || n < 1 {
-				return "", "", sockerless.Errorf(sockerless.EINVALID, "max-file cannot be less than 1")
+		default:
+			if driver == "local" {
+				return invalid("unknown log opt '%s' for log driver local", short(name))
 			}
+			return invalid("unknown log opt '%s' for json-file log driver", short(name))
 		}
 	}
 	if len(idle) == 0 {
 		return Honoured, "", nil
 	}
-	slices.Sort(idle)
 	return Warned, "the log has no " + strings.Join(idle, ", "), nil
 }
 

@@ -57,7 +57,7 @@ var table = []Row{
 	{Path: "HostConfig.Binds", Flag: "--volume", Verdict: Refused, Note: noteVolumes},
 	{Path: "HostConfig.ContainerIDFile", Flag: "--cidfile", Verdict: Honoured, Note: "the client writes the file"},
 	{Path: "HostConfig.LogConfig.Type", Flag: "--log-driver", Verdict: Refused, Values: []string{"json-file", "local"}, Note: "logs are kept by the backend, as json-file and local do", showValue: true},
-	{Path: "HostConfig.LogConfig.Config", Flag: "--log-opt", Verdict: Honoured, Note: "max-size and max-file; Docker's other options for json-file and local are accepted with a warning", judge: judgeLogOpts},
+	{Path: "HostConfig.LogConfig.Config", Flag: "--log-opt", Verdict: Honoured, Note: "those of json-file and local; compress, mode=non-blocking and max-buffer-size are accepted with a warning", judge: judgeLogOpts},
 	{Path: "HostConfig.NetworkMode", Flag: "--network", Verdict: Refused, Values: []string{"default", "bridge"}, Note: noteNetwork, showValue: true},
 	{Path: "HostConfig.PortBindings", Flag: "--publish", Verdict: Refused, Note: notePorts},
 	{Path: "HostConfig.RestartPolicy.Name", Flag: "--restart", Verdict: Refused, Values: []string{"no"}, Note: "restart policies are not offered", showValue: true},

@@ -32,10 +32,11 @@ type Log struct {
 	buf      []byte     // frames that are not written yet
 	buffered uint64     // records in buf
 	timer    *time.Timer
-	last     uint64 // number of the last record, stored or lost
-	dropped  uint64 // records lost since the last one that was stored
-	lastErr  error  // why
-	torn     bool   // the last file is damaged at its end, or there is nothing left of it, and nothing was appended since
+	last     uint64    // number of the last record, stored or lost
+	newest   time.Time // the latest time of a record that was appended
+	dropped  uint64    // records lost since the last one that was stored
+	lastErr  error     // why
+	torn     bool      // the last file is damaged at its end, or there is nothing left of it, and nothing was appended since
 	tornAt   time.Time
 	closed   bool
 	changed  chan struct{} // closed and replaced when there is more to read
@@ -45,7 +46,7 @@ type Log struct {
 type segment struct {
 	path   string
 	number uint64    // from its name: of its first record, or 0 for the first file that the log has had
-	first  time.Time // of its first record; zero if that is not known
+	first  time.Time // nothing before it in the log is later; zero if that is not known
 	size   int64     // bytes that can be read
 	unread bool      // it could not be read at open: nothing is written to it
 }
@@ -120,7 +121,7 @@ func (s *segment) scanLast() (last uint64, end int64, err error) {
 	return last, end, err
 }
 
-// scanFirst sets first to the time of the first whole record.
+// scanFirst sets first to the time of the first whole record that begins a line.
 func (s *segment) scanFirst() error {
 	f, err := os.Open(s.path)
 	if err != nil {
@@ -129,6 +130,9 @@ func (s *segment) scanFirst() error {
 	r := reader{at: place{seg: s}, file: f}
 	defer r.close()
 	_, err = r.read(s.size, func(rec tape.Record) bool {
+		if rec.Later { // it has the time at which its line began, in an earlier file perhaps
+			return true
+		}
 		s.first = rec.Time
 		return false
 	})
@@ -172,6 +176,9 @@ func (l *Log) Append(r tape.Record) error {
 		return l.drop(1, r.Seq, err)
 	}
 	l.last, l.torn = r.Seq, false
+	if r.Time.After(l.newest) {
+		l.newest = r.Time
+	}
 	if len(l.buf) >= flushAt {
 		return l.flush()
 	}
@@ -301,7 +308,11 @@ func (l *Log) create(r tape.Record) error {
 		return err
 	}
 	l.file = f
-	l.segments = append(l.segments, &segment{path: path, number: number, first: r.Time})
+	first := r.Time
+	if r.Later && l.newest.After(first) {
+		first = l.newest
+	}
+	l.segments = append(l.segments, &segment{path: path, number: number, first: first})
 	for len(l.segments) > l.limits.MaxFiles {
 		if err := os.Remove(l.segments[0].path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -338,24 +349,32 @@ func (l *Log) close() error {
 	return err
 }
 
-// ParseLimits reads Docker's log options max-size ("10m", "-1") and max-file.
-func ParseLimits(options map[string]string, size func(string) (int64, error)) (Limits, error) {
+// ParseLimits reads the options max-size ("10m", decimal; "-1" is no bound) and max-file of Docker's log driver json-file
+// or local. A json-file whose size is bounded is one file unless max-file says otherwise.
+func ParseLimits(driver string, options map[string]string, size func(string) (int64, error)) (Limits, error) {
 	var l Limits
 	if v, ok := options["max-size"]; ok {
-		if v == "-1" {
+		switch n, err := size(v); {
+		case v == "-1":
 			l.MaxSize = -1
-		} else {
-			n, err := size(v)
-			if err != nil || n <= 0 {
-				return l, fmt.Errorf("invalid value for max-size: %q", v)
-			}
+		case err != nil:
+			return l, err
+		case n <= 0:
+			return l, errors.New("max-size must be a positive number")
+		default:
 			l.MaxSize = n
+			if driver != "local" {
+				l.MaxFiles = 1
+			}
 		}
 	}
 	if v, ok := options["max-file"]; ok {
 		n, err := strconv.Atoi(v)
-		if err != nil || n < 1 {
-			return l, fmt.Errorf("invalid value for max-file: %q", v)
+		if err != nil {
+			return l, fmt.Errorf("invalid value for max-file: %s: %w", v, err)
+		}
+		if n < 1 {
+			return l, errors.New("max-file cannot be less than 1")
 		}
 		l.MaxFiles = n
 	}

@@ -329,7 +329,8 @@ func TestNoFolder(t *testing.T) {
 	same(t, numbers(t, l), "[1] 2")
 }
 
-func TestTailCountsLines(t *testing.T) {
+// The pieces of a long line count one by one, as with dockerd, and gaps do not.
+func TestTailCountsRecords(t *testing.T) {
 	_, l, _ := open(t, logstore.Limits{})
 	part := func(seq uint64, stream tape.Stream, text string) tape.Record {
 		r := record(seq, text)
@@ -344,13 +345,37 @@ func TestTailCountsLines(t *testing.T) {
 		part(7, tape.Stdout, "unfinished"),
 	)
 	for n, want := range map[int]string{
-		0: "", 1: "1 lost\n|unfinished", 2: "three\n|1 lost\n|unfinished", 3: "t|w|o\n|three\n|1 lost\n|unfinished",
-		4: "one\n|t|w|o\n|three\n|1 lost\n|unfinished", 9: "one\n|t|w|o\n|three\n|1 lost\n|unfinished",
+		0: "", 1: "1 lost\n|unfinished", 2: "three\n|1 lost\n|unfinished", 3: "o\n|three\n|1 lost\n|unfinished",
+		4: "w|o\n|three\n|1 lost\n|unfinished", 9: "one\n|t|w|o\n|three\n|1 lost\n|unfinished",
 	} {
-		if got := strings.Join(read(t, l, logstore.Query{Tail: n}), "|"); got != want && "1 lost\n|"+got != want {
+		if got := strings.Join(read(t, l, logstore.Query{Tail: n}), "|"); got != want {
 			t.Errorf("tail %d: %q, want %q", n, got, want)
 		}
 	}
+}
+
+// A file that begins with the piece of a line that began long ago does not hide what was written since.
+func TestPieceOfAnOldLine(t *testing.T) {
+	s, l, _ := open(t, logstore.Limits{MaxSize: 200, MaxFiles: 9})
+	for i := range uint64(30) {
+		r := record(i+1, fmt.Sprintf("line %d\n", i+1))
+		if i%2 == 1 {
+			r.Time, r.Stream, r.Later, r.Partial = begin, tape.Stderr, i > 1, true
+			r.Data = bytes.TrimSpace(r.Data)
+		}
+		write(t, l, r)
+	}
+	want := []string{"line 25\n", "line 27\n", "line 29\n"}
+	since := logstore.Query{Tail: -1, Since: begin.Add(24 * time.Second)}
+	same(t, read(t, l, since), want)
+	if err := s.Release("c"); err != nil {
+		t.Fatal(err)
+	}
+	l, err := s.Log("c", logstore.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, read(t, l, since), want)
 }
 
 func TestTimes(t *testing.T) {
@@ -509,10 +534,15 @@ func TestFullDisk(t *testing.T) {
 
 func TestParseLimits(t *testing.T) {
 	for _, c := range []struct {
-		size, file string
-		want       logstore.Limits
-		bad        bool
+		driver, size, file string
+		want               logstore.Limits
+		bad                bool
 	}{
+		{size: "10k", want: logstore.Limits{MaxSize: 10_000, MaxFiles: 1}},
+		{driver: "json-file", size: "1.5g", want: logstore.Limits{MaxSize: 1_500_000_000, MaxFiles: 1}},
+		{driver: "local", size: "1m", want: logstore.Limits{MaxSize: 1_000_000}},
+		{file: "3", want: logstore.Limits{MaxFiles: 3}},
+		{},
 		{size: "10m", file: "5", want: logstore.Limits{MaxSize: 10_000_000, MaxFiles: 5}},
 		{size: "-1", want: logstore.Limits{MaxSize: -1}},
 		{size: "ten", bad: true}, {size: "0", bad: true}, {file: "0", bad: true}, {file: "x", bad: true},
@@ -524,7 +554,7 @@ func TestParseLimits(t *testing.T) {
 		if c.file != "" {
 			options["max-file"] = c.file
 		}
-		got, err := logstore.ParseLimits(options, units.FromHumanSize)
+		got, err := logstore.ParseLimits(c.driver, options, units.FromHumanSize)
 		if (err != nil) != c.bad {
 			t.Errorf("%v: %v", options, err)
 		}

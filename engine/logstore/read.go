@@ -17,7 +17,7 @@ import (
 
 // Query selects records. The zero value is none: see Tail.
 type Query struct {
-	Tail         int       // the last n lines of both streams together; negative: all
+	Tail         int       // the last n records of both streams together; negative: all
 	Since, Until time.Time // zero: no bound
 	UpTo         uint64    // no record with a larger number; 0: no bound
 	// Follow, if not nil, makes the loop wait for more until it is closed; what was appended before that still comes.
@@ -187,7 +187,8 @@ func (l *Log) start(q Query) (place, error) {
 	}
 	at := place{seg: &segs[0], oldest: true}
 	for i := range segs[1:] {
-		// Records are nearly in order of time; a second allows for two streams that overtake each other.
+		// Records are nearly in order of time, but for the later pieces of lines; a second allows for two streams that
+		// overtake each other.
 		if q.Since.IsZero() || !segs[i+1].first.Add(time.Second).Before(q.Since) {
 			break
 		}
@@ -196,16 +197,13 @@ func (l *Log) start(q Query) (place, error) {
 	return at, nil
 }
 
-// tail goes back over n lines, ended or not, of both streams together.
+// tail goes back over n records of both streams together. A long line's pieces count one by one, as with dockerd.
 func tail(segs []segment, n int) (place, error) {
 	last := &segs[len(segs)-1]
 	at := place{seg: last, off: last.size}
 	if n == 0 {
 		return at, nil
 	}
-	lines := 0
-	begun := map[tape.Stream]bool{} // a later part of this stream's line is counted
-	var oldest tape.Stream          // the stream of the last line that fits
 	for i := len(segs) - 1; i >= 0; i-- {
 		f, err := os.Open(segs[i].path)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -231,18 +229,11 @@ func tail(segs []segment, n int) (place, error) {
 				return at, err
 			}
 			if r.Stream != tape.Gap {
-				if !r.Partial || !begun[r.Stream] {
-					if lines == n {
-						f.Close()
-						return at, nil
-					}
-					lines++
-					oldest = r.Stream
-				} else if lines == n && r.Stream != oldest {
+				if n == 0 {
 					f.Close()
 					return at, nil
 				}
-				begun[r.Stream] = true
+				n--
 			}
 			at = place{seg: &segs[i], off: start}
 		}

@@ -126,7 +126,7 @@ var table = []route{
 	{"POST", "/containers/{name}/pause", containers, unsupported("pausing a container")},
 	{"POST", "/containers/{name}/unpause", containers, unsupported("pausing a container")},
 	{"POST", "/containers/{name}/attach", containers, (*api).attach},
-	{"GET", "/containers/{name}/attach/ws", containers, unsupported("attaching by WebSocket")},
+	{"GET", "/containers/{name}/attach/ws", containers, (*api).attachWebSocket},
 	{"POST", "/containers/{name}/wait", containers, (*api).waitContainer},
 	{"HEAD", "/containers/{name}/archive", containers, (*api).statArchive},
 	{"GET", "/containers/{name}/archive", containers, (*api).readArchive},

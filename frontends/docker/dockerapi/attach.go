@@ -11,16 +11,20 @@ func (a *api) attach(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	session, err := a.backend.Containers.Attach(r.Context(), c.ID, sockerless.AttachOptions{
+	session, err := a.backend.Containers.Attach(r.Context(), c.ID, r.attachOptions())
+	if err != nil {
+		return err
+	}
+	return a.hijack(w, r, r.streamType(c.Config.Tty), session)
+}
+
+func (r *request) attachOptions() sockerless.AttachOptions {
+	return sockerless.AttachOptions{
 		Stdin:      r.flag("stdin"),
 		Stdout:     r.flag("stdout"),
 		Stderr:     r.flag("stderr"),
 		Logs:       r.flag("logs"),
 		Stream:     r.flag("stream"),
 		DetachKeys: r.query.Get("detachKeys"),
-	})
-	if err != nil {
-		return err
 	}
-	return a.hijack(w, r, r.streamType(c.Config.Tty), session)
 }

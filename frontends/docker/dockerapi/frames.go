@@ -47,6 +47,9 @@ func (f *framing) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// Reset abandons the session.
+func (f *framing) Reset() error { return reset(f.Session) }
+
 // unframing is the session of a process without a terminal, for a client that wants none of the frames: both streams
 // come as one.
 type unframing struct {
@@ -66,4 +69,15 @@ func (u *unframing) Read(b []byte) (int, error) {
 	n, err := u.Session.Read(b[:min(len(b), u.left)])
 	u.left -= n
 	return n, err
+}
+
+// Reset abandons the session.
+func (u *unframing) Reset() error { return reset(u.Session) }
+
+// reset tells a session's other end that the client is gone, which a Close does not where it is a half-close.
+func reset(s sockerless.Session) error {
+	if r, ok := s.(interface{ Reset() error }); ok {
+		return r.Reset()
+	}
+	return s.Close()
 }

@@ -2,7 +2,11 @@ package dockerapi
 
 import (
 	"bytes"
+	"encoding/binary"
+	"maps"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
@@ -31,7 +35,10 @@ func (a *api) containerLogs(w http.ResponseWriter, r *request) error {
 			return err
 		}
 	}
-	p := logPrinter{frames: !c.Config.Tty, times: r.flag("timestamps"), details: r.flag("details")}
+	p := logPrinter{frames: !c.Config.Tty, times: r.flag("timestamps")}
+	if r.flag("details") {
+		p.details = details(c.LogAttributes)
+	}
 	var buf []byte
 	for rec, err := range a.backend.Containers.Logs(r.Context(), c.ID, opt) {
 		if err != nil {
@@ -61,41 +68,49 @@ func (r *request) logOptions() (sockerless.LogOptions, error) {
 	if opt.Until, err = r.instant("until"); err != nil {
 		return opt, err
 	}
-	if tail := r.query.Get("tail"); tail != "" && tail != "all" {
-		if opt.Tail, err = strconv.Atoi(tail); err != nil {
-			return opt, sockerless.Errorf(sockerless.EINVALID, `invalid value for tail: %q is neither a number nor "all"`, tail)
-		}
+	if n, err := strconv.Atoi(r.query.Get("tail")); err == nil { // "all", and with dockerd whatever else is no number
+		opt.Tail = n
 	}
 	return opt, nil
 }
 
-// logPrinter writes records as Docker does.
-type logPrinter struct {
-	frames, times, details bool
-	within                 [tape.Gap + 1]bool // a line of the stream has begun and goes on
+// details gives attributes the form in which clients know them, with the space behind.
+func details(attributes map[string]string) []byte {
+	var b []byte
+	for i, k := range slices.Sorted(maps.Keys(attributes)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, url.QueryEscape(k)+"="+url.QueryEscape(attributes[k])...)
+	}
+	return append(b, ' ')
 }
 
-// print appends a record. A line has one time, however many records it came in.
+// logPrinter writes records as Docker does.
+type logPrinter struct {
+	frames, times bool
+	details       []byte // nil: not asked for
+}
+
+// print appends a record. As with dockerd, each piece of a long line has what was asked for before it.
 func (p *logPrinter) print(b []byte, rec tape.Record) []byte {
-	stream, data := stdcopy.StdType(rec.Stream), rec.Data
+	stream := stdcopy.StdType(rec.Stream)
 	if rec.Stream == tape.Gap {
 		stream = stdcopy.Stderr
-		data = append(append([]byte("[sockerless: "), bytes.TrimRight(data, "\n")...), "]\n"...)
+		rec.Data = append(append([]byte("[sockerless: "), bytes.TrimRight(rec.Data, "\n")...), "]\n"...)
 	}
-	var prefix []byte
-	if !p.within[rec.Stream] {
-		if p.times {
-			prefix = append(rec.Time.UTC().AppendFormat(prefix, logTime), ' ')
-		}
-		if p.details {
-			prefix = append(prefix, ' ') // of attributes, which no container has here
-		}
+	start := len(b)
+	if p.frames {
+		b = append(b, byte(stream), 0, 0, 0, 0, 0, 0, 0)
 	}
-	p.within[rec.Stream] = rec.Partial
-	if !p.frames {
-		return append(append(b, prefix...), data...)
+	if p.times {
+		b = append(rec.Time.UTC().AppendFormat(b, logTime), ' ')
 	}
-	return appendFrame(b, stream, prefix, data)
+	b = append(append(b, p.details...), rec.Data...)
+	if p.frames {
+		binary.BigEndian.PutUint32(b[start+4:], uint32(len(b)-start-frameHeader))
+	}
+	return b
 }
 
 // failure appends what ended the log. dockerd sends it on a stream of its own, which clients turn into an error.

@@ -173,22 +173,26 @@ func TestLogs(t *testing.T) {
 		{Seq: 1, Time: at, Stream: tape.Stdout, Data: []byte("one\n")},
 		{Seq: 2, Time: at, Stream: tape.Stdout, Partial: true, Data: []byte("long, ")},
 		{Seq: 3, Time: at.Add(time.Second), Stream: tape.Stderr, Data: []byte("err\n")},
-		{Seq: 4, Time: at.Add(time.Second), Stream: tape.Stdout, Data: []byte("longer\n")},
+		{Seq: 4, Time: at, Stream: tape.Stdout, Later: true, Data: []byte("longer\n")},
 		{Seq: 9, Time: at.Add(2 * time.Second), Stream: tape.Gap, Data: []byte("4 records lost")},
 		{Seq: 10, Time: at.Add(2 * time.Second), Stream: tape.Stdout, Data: []byte("no newline")},
 	}
 	for _, c := range d.memory.containers {
 		c.log = log
 	}
+	d.create("detailed", `{"Image":"busybox:latest","Cmd":["true"]}`)
+	detailed := d.memory.containers[0] // the newest
+	detailed.log, detailed.LogAttributes = log[:1], map[string]string{"b=": "x y,z", "a": "1", "Z": "é"}
 	const t5, t6, t7 = "2026-01-02T02:04:05.000006000Z ", "2026-01-02T02:04:06.000006000Z ", "2026-01-02T02:04:07.000006000Z "
 	const gap = "[sockerless: 4 records lost]\n"
 	for _, c := range []struct{ name, query, stdout, stderr string }{
 		{"both", "stdout=1&stderr=1", "one\nlong, longer\nno newline", "err\n" + gap},
 		{"stdout alone", "stdout=1", "one\nlong, longer\nno newline", gap},
-		{"times", "stdout=1&stderr=1&timestamps=1", t5 + "one\n" + t5 + "long, longer\n" + t7 + "no newline", t6 + "err\n" + t7 + gap},
-		{"details", "stdout=1&details=1&tail=all", " one\n long, longer\n no newline", " " + gap},
+		{"times", "stdout=1&stderr=1&timestamps=1", t5 + "one\n" + t5 + "long, " + t5 + "longer\n" + t7 + "no newline", t6 + "err\n" + t7 + gap},
+		{"details", "stdout=1&details=1&tail=all", " one\n long,  longer\n no newline", " " + gap},
 		{"the last one", "stdout=1&tail=1", "no newline", ""},
 		{"none", "stdout=1&tail=0", "", ""},
+		{"no number of lines", "stdout=1&tail=x", "one\nlong, longer\nno newline", gap},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := d.do("GET", "/containers/c/logs?"+c.query, nil)
@@ -212,7 +216,10 @@ func TestLogs(t *testing.T) {
 	d.want("GET", "/containers/nosuch/logs?stdout=1&follow=1", nil, 404, "No such container: nosuch")
 	d.want("GET", "/containers/c/logs?stdout=1&since=x", nil, 400, `invalid value for since: "x" is not a unix time`)
 	d.want("GET", "/containers/c/logs?stdout=1&until=1.x", nil, 400, `invalid value for until: "1.x" is not a unix time`)
-	d.want("GET", "/containers/c/logs?stdout=1&tail=x", nil, 400, `invalid value for tail`)
+	stdout, _ := demux(t, strings.NewReader(d.do("GET", "/containers/detailed/logs?stdout=1&details=1&timestamps=1", nil).body))
+	if want := t5 + "Z=%C3%A9,a=1,b%3D=x+y%2Cz one\n"; stdout != want {
+		t.Errorf("with details %q, want %q", stdout, want)
+	}
 	d.want("GET", "/containers/"+id[:8]+"/logs?stdout=1&since=1700000000.5&until=0", nil, 200, "one")
 }
 
