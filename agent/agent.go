@@ -64,9 +64,16 @@ type Agent struct {
 	now         *incarnation // the running or last one; nil before the first
 	coming      *incarnation // the next one, if none runs; attach may wait for it
 	stay        stay
+	again       again
+	starting    bool // a start is under way: the agent does not end meanwhile
 	releasing   bool
 	terminating bool // the platform has asked for the end
 	code        int  // valid when over is closed
+
+	asked struct { // the last start that was asked for and has succeeded
+		key    string
+		result protocol.StartResult
+	}
 }
 
 // incarnation is one run of the container's process.
@@ -162,7 +169,7 @@ func (a *Agent) state(context.Context, struct{}) (protocol.State, error) {
 	s.Phase = a.phase
 	if i := a.now; i != nil {
 		s.Incarnation, s.Pid, s.Started = i.number, i.result.Pid, i.result.Started
-		if a.phase == protocol.PhaseExited {
+		if a.phase != protocol.PhaseRunning {
 			s.Exit = i.exit
 		}
 	}
@@ -171,23 +178,63 @@ func (a *Agent) state(context.Context, struct{}) (protocol.State, error) {
 
 // start runs the container's process.
 func (a *Agent) start(_ context.Context, req protocol.StartRequest) (protocol.StartResult, error) {
-	if req.Linger < 0 || req.Orphan < 0 || req.LogLimit < 0 {
-		return protocol.StartResult{}, wire.Errorf(protocol.CodeInvalid, "a duration or a limit is negative")
+	if req.Linger < 0 || req.Orphan < 0 || req.LogLimit < 0 || req.Restarts < 0 || req.Backoff < 0 {
+		return protocol.StartResult{}, wire.Errorf(protocol.CodeInvalid, "a duration, a limit or a count is negative")
 	}
 	a.gate.Lock()
 	defer a.gate.Unlock()
 	a.mu.Lock()
-	phase, before, i := a.phase, a.now, a.coming
-	ending := a.releasing || a.terminating
-	a.mu.Unlock()
-	switch {
-	case before != nil && req.Key != "" && before.request.Key == req.Key:
-		return before.result, nil
-	case phase == protocol.PhaseRunning:
-		return protocol.StartResult{}, wire.Errorf(protocol.CodeRunning, "the process runs")
-	case ending:
-		return protocol.StartResult{}, wire.Errorf(protocol.CodeNotRunning, "the agent ends")
+	if req.Key != "" && a.asked.key == req.Key {
+		defer a.mu.Unlock()
+		return a.asked.result, nil
 	}
+	if err := a.startable(); err != nil {
+		a.mu.Unlock()
+		return protocol.StartResult{}, err
+	}
+	if a.phase == protocol.PhaseRestarting {
+		a.again.timer.Stop() // it is run now; who asks has not heard of the pause yet
+	}
+	a.starting = true
+	a.plan() // the linger's end waits
+	a.mu.Unlock()
+	res, err := a.run(req)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.starting = false
+	if err != nil && a.phase == protocol.PhaseRestarting {
+		a.stays(nil)
+	}
+	a.plan()
+	if err == nil {
+		a.asked.key, a.asked.result = req.Key, res
+	}
+	return res, err
+}
+
+// startable says why the process cannot be started now. a.mu is held.
+func (a *Agent) startable() error {
+	over := a.releasing || a.terminating
+	select {
+	case <-a.over:
+		over = true
+	default:
+	}
+	switch {
+	case a.phase == protocol.PhaseRunning:
+		return wire.Errorf(protocol.CodeRunning, "the process runs")
+	case over:
+		return wire.Errorf(protocol.CodeNotRunning, "the agent ends")
+	}
+	return nil
+}
+
+// run runs the process: for the first time, or again. a.gate is held.
+func (a *Agent) run(req protocol.StartRequest) (protocol.StartResult, error) {
+	a.mu.Lock()
+	before, i := a.now, a.coming
+	again := a.phase == protocol.PhaseRestarting && !a.starting
+	a.mu.Unlock()
 	if before != nil {
 		killDescendants() // what came to life behind the last exit's back
 	}
@@ -203,13 +250,17 @@ func (a *Agent) start(_ context.Context, req protocol.StartRequest) (protocol.St
 	if before != nil {
 		i.number = before.number + 1
 	}
-	i.request.Process.Env = nil // not needed again
 	i.result = protocol.StartResult{Pid: p.pid, Incarnation: i.number, Started: time.Now()}
 	a.mu.Lock()
+	if !again {
+		a.again.begin(req)
+	}
 	a.phase, a.now, a.coming = protocol.PhaseRunning, i, nil
 	a.plan()
+	a.events.add(protocol.Event{
+		Kind: protocol.EventStarted, Time: i.result.Started, Incarnation: i.number, Pid: p.pid, Restarts: a.again.count,
+	})
 	a.mu.Unlock()
-	a.events.add(protocol.Event{Kind: protocol.EventStarted, Time: i.result.Started, Incarnation: i.number, Pid: p.pid})
 	close(i.begun)
 	a.pump(i)
 	go a.watch(i) // ends after the process
@@ -241,18 +292,35 @@ func (a *Agent) watch(i *incarnation) {
 	defer a.gate.Unlock()
 	a.closing = false
 	a.tape.flush(time.Now())
-	last := a.tape.last()
-	seq := a.events.add(protocol.Event{
-		Kind: protocol.EventExited, Time: exit.Time, Incarnation: i.number, Pid: i.process.pid, Exit: exit, LastLog: last,
-	})
 	i.exit = exit
 	close(i.ended)
+	a.exited(i)
+	a.output.finish()
+}
+
+// exited records an exit and decides what follows it. a.gate is held.
+func (a *Agent) exited(i *incarnation) {
 	a.mu.Lock()
-	a.phase, a.coming = protocol.PhaseExited, newIncarnation()
+	defer a.mu.Unlock()
+	last := a.tape.last()
+	e := protocol.Event{
+		Kind: protocol.EventExited, Time: i.exit.Time, Incarnation: i.number, Pid: i.process.pid, Exit: i.exit, LastLog: last,
+		Leaving: a.releasing || a.terminating,
+	}
+	if !e.Leaving {
+		e.Restart = a.again.after(i.exit, i.exit.Time.Sub(i.result.Started))
+	}
+	e.Restarts = a.again.count
+	seq := a.events.add(e)
+	a.coming = newIncarnation()
+	if e.Restart != nil {
+		a.phase = protocol.PhaseRestarting
+		a.again.timer = time.AfterFunc(e.Restart.Pause, a.restart)
+		return
+	}
+	a.phase = protocol.PhaseExited
 	a.stay.exited(time.Now(), seq, last)
 	a.plan()
-	a.mu.Unlock()
-	a.output.finish()
 }
 
 // pump carries the process's output.
@@ -271,27 +339,25 @@ func (a *Agent) pump(i *incarnation) {
 
 // stop sends a signal to the process, and kills all there is after the grace.
 func (a *Agent) stop(_ context.Context, req protocol.StopRequest) (struct{}, error) {
-	i, err := a.running()
-	if err != nil {
-		return struct{}{}, err
-	}
 	sig, err := parseSignal(req.Signal)
 	if err != nil {
 		return struct{}{}, err
 	}
-	if !i.process.signal(sig) {
-		return struct{}{}, errNotRunning()
-	}
-	if req.Grace >= 0 {
-		go func() { // ends with the process, or the grace
-			select {
-			case <-i.process.done:
-			case <-time.After(req.Grace):
-				i.process.signal(syscall.SIGKILL) // its end kills the others
-			}
-		}()
-	}
-	return struct{}{}, nil
+	return struct{}{}, a.ask(true, func(i *incarnation) error {
+		if !i.process.signal(sig) {
+			return errNotRunning()
+		}
+		if req.Grace >= 0 {
+			go func() { // ends with the process, or the grace
+				select {
+				case <-i.process.done:
+				case <-time.After(req.Grace):
+					i.process.signal(syscall.SIGKILL) // its end kills the others
+				}
+			}()
+		}
+		return nil
+	})
 }
 
 // signal sends a signal to the process alone, as dockerd does.
@@ -300,11 +366,12 @@ func (a *Agent) signal(_ context.Context, req protocol.SignalRequest) (struct{},
 	if err != nil {
 		return struct{}{}, err
 	}
-	i, err := a.running()
-	if err == nil && !i.process.signal(sig) {
-		err = errNotRunning()
-	}
-	return struct{}{}, err
+	return struct{}{}, a.ask(req.Final, func(i *incarnation) error {
+		if !i.process.signal(sig) {
+			return errNotRunning()
+		}
+		return nil
+	})
 }
 
 // resize sets the size of the container's terminal, or of an exec's.
@@ -344,27 +411,30 @@ func (a *Agent) ack(_ context.Context, req protocol.AckRequest) (struct{}, error
 
 // release ends the agent, and before it what runs.
 func (a *Agent) release(context.Context, struct{}) (struct{}, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.releasing = true
-	if a.phase == protocol.PhaseRunning {
-		a.now.process.signal(syscall.SIGKILL) // watch kills the others, and plans the end
-		return struct{}{}, nil
-	}
-	a.plan()
+	a.leave(&a.releasing, syscall.SIGKILL) // watch kills the others, and plans the end
 	return struct{}{}, nil
 }
 
 // terminate does what the platform's SIGTERM asks for: the process gets it, and the agent ends soon after it.
-func (a *Agent) terminate(sig syscall.Signal) {
+func (a *Agent) terminate(sig syscall.Signal) { a.leave(&a.terminating, sig) }
+
+// leave begins the agent's end. A start that is under way sees it when it is done.
+func (a *Agent) leave(why *bool, sig syscall.Signal) {
+	a.mu.Lock()
+	*why = true
+	a.mu.Unlock()
+	a.gate.RLock()
+	defer a.gate.RUnlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.terminating = true
-	if a.phase == protocol.PhaseRunning {
+	switch a.phase {
+	case protocol.PhaseRunning:
 		a.now.process.signal(sig)
-		return
+	case protocol.PhaseRestarting:
+		a.stays(nil)
+	default:
+		a.plan()
 	}
-	a.plan()
 }
 
 // running returns the incarnation that runs.

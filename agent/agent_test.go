@@ -365,7 +365,7 @@ func sleeper(t *testing.T) *box {
 	return b
 }
 
-func wantCode(t *testing.T, err error, code string) {
+func wantCode(t testing.TB, err error, code string) {
 	t.Helper()
 	if !protocol.HasCode(err, code) {
 		t.Fatalf("want refusal %q, got %v", code, err)

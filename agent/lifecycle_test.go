@@ -76,7 +76,7 @@ func TestStartRefusals(t *testing.T) {
 	_, err = b.Start(b.ctx(), protocol.StartRequest{Process: sh("true"), Linger: -1})
 	wantCode(t, err, protocol.CodeInvalid)
 	for _, err := range []error{
-		b.Stop(b.ctx(), protocol.StopRequest{Signal: "TERM"}), b.Signal(b.ctx(), "TERM"),
+		b.Stop(b.ctx(), protocol.StopRequest{Signal: "TERM"}), b.Signal(b.ctx(), protocol.SignalRequest{Signal: "TERM"}),
 		b.Resize(b.ctx(), protocol.ResizeRequest{}),
 	} {
 		wantCode(t, err, protocol.CodeNotRunning)
@@ -84,8 +84,8 @@ func TestStartRefusals(t *testing.T) {
 	b.start(protocol.StartRequest{Process: sh("exec sleep 1000")})
 	_, err = b.Start(b.ctx(), protocol.StartRequest{Process: sh("true")})
 	wantCode(t, err, protocol.CodeRunning)
-	wantCode(t, b.Signal(b.ctx(), "NOSUCH"), protocol.CodeInvalid)
-	wantCode(t, b.Signal(b.ctx(), "0"), protocol.CodeInvalid)
+	wantCode(t, b.Signal(b.ctx(), protocol.SignalRequest{Signal: "NOSUCH"}), protocol.CodeInvalid)
+	wantCode(t, b.Signal(b.ctx(), protocol.SignalRequest{Signal: "0"}), protocol.CodeInvalid)
 	wantCode(t, b.Resize(b.ctx(), protocol.ResizeRequest{}), protocol.CodeInvalid)
 }
 

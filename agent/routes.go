@@ -20,6 +20,7 @@ func (a *Agent) handler() http.Handler {
 	wire.HandleCall(m, protocol.PathSignal, a.signal)
 	wire.HandleCall(m, protocol.PathResize, a.resize)
 	wire.HandleCall(m, protocol.PathTop, a.top)
+	wire.HandleCall(m, protocol.PathRestart, a.setRestart)
 	wire.HandleSession(m, protocol.PathAttach, a.attach)
 	wire.HandleFeed(m, protocol.PathEvents, a.eventFeed)
 	wire.HandleFeed(m, protocol.PathLogs, a.logFeed)

@@ -75,6 +75,9 @@ func (a *Agent) plan() {
 
 // end says when the agent is to end if nothing happens before, with which code, and, if that is an accident, why. Zero is never. a.mu is held.
 func (a *Agent) end() (at time.Time, code int, why string) {
+	if a.starting {
+		return time.Time{}, 0, ""
+	}
 	s := &a.stay
 	switch a.phase {
 	case protocol.PhaseHeld:

@@ -37,8 +37,13 @@ func (c *Client) Stop(ctx context.Context, req StopRequest) error {
 }
 
 // Signal sends a signal to the process.
-func (c *Client) Signal(ctx context.Context, signal string) error {
-	return c.wire.Call(ctx, PathSignal, SignalRequest{signal}, nil)
+func (c *Client) Signal(ctx context.Context, req SignalRequest) error {
+	return c.wire.Call(ctx, PathSignal, req, nil)
+}
+
+// SetRestart changes the restart policy.
+func (c *Client) SetRestart(ctx context.Context, policy RestartPolicy) error {
+	return c.wire.Call(ctx, PathRestart, policy, nil)
 }
 
 // Resize sets the size of a terminal: the container's, or an exec's.

@@ -4,8 +4,8 @@
 // decide: it tells facts, and refuses with one of the codes below, to which the engine gives Docker's words.
 //
 // The life of an agent: it links, and holds. Start runs the process. When that has ended, the agent lingers until
-// Release or the linger's end; Start within it runs the process again on the same file system. Records of the log and
-// events are numbered, kept until they are acknowledged, and asked for by number, so a backend that was away misses
+// Release or the linger's end; Start within it runs the process again on the same file system. With a restart policy it
+// does so by itself, also while no backend is linked. Records of the log and events are numbered, kept until they are acknowledged, and asked for by number, so a backend that was away misses
 // nothing.
 package protocol
 
@@ -24,6 +24,7 @@ const (
 	PathSignal  = "/v1/signal"      // call:     SignalRequest -> nil
 	PathResize  = "/v1/resize"      // call:     ResizeRequest -> nil
 	PathTop     = "/v1/top"         // call:     TopRequest -> TopResult
+	PathRestart = "/v1/restart"     // call:     RestartPolicy -> nil; the policy from now on
 	PathAttach  = "/v1/attach"      // session:  AttachRequest
 	PathEvents  = "/v1/events"      // feed:     EventsRequest -> Event
 	PathLogs    = "/v1/logs"        // feed:     LogsRequest -> tape.Record
@@ -66,9 +67,10 @@ type Phase string
 
 // The phases.
 const (
-	PhaseHeld    Phase = "held"    // linked, nothing started yet
-	PhaseRunning Phase = "running" // the process runs
-	PhaseExited  Phase = "exited"  // it has ended; the agent lingers
+	PhaseHeld       Phase = "held"       // linked, nothing started yet
+	PhaseRunning    Phase = "running"    // the process runs
+	PhaseRestarting Phase = "restarting" // it has ended, and will run again after a pause
+	PhaseExited     Phase = "exited"     // it has ended; the agent lingers
 )
 
 // State is what the agent knows of itself.
@@ -76,7 +78,7 @@ type State struct {
 	Phase       Phase
 	BootID      string // random, made when the agent started
 	Execution   string // the platform's name for this replica's execution
-	Incarnation int    // how often Start has succeeded
+	Incarnation int    // how often the process was started
 	Pid         int
 	Started     time.Time
 	Exit        *Exit // of this incarnation; nil while it runs
@@ -118,6 +120,9 @@ type StartRequest struct {
 	Linger    time.Duration // how long the agent stays after exit and acknowledgement; 0: it goes at once
 	Orphan    time.Duration // how long it stays after an exit without any acknowledgement
 	LogLimit  int64         // bytes of log kept for a backend that is away; 0: the agent's default
+	Restart   RestartPolicy
+	Restarts  int           // what the policy has restarted already, in an execution before
+	Backoff   time.Duration // the last pause before that
 }
 
 // StartResult is the new process.
@@ -128,13 +133,18 @@ type StartResult struct {
 }
 
 // StopRequest asks the process to end: Signal, and SIGKILL to all that is left after Grace. A negative Grace has no end.
+// No policy restarts it after that.
 type StopRequest struct {
 	Signal string
 	Grace  time.Duration
 }
 
-// SignalRequest sends a signal: a name with or without SIG, or a number.
-type SignalRequest struct{ Signal string }
+// SignalRequest sends a signal: a name with or without SIG, or a number. Final says that no policy restarts the process
+// after that; then the end of a pause before a restart is an answer too.
+type SignalRequest struct {
+	Signal string
+	Final  bool
+}
 
 // ResizeRequest sets a terminal's size; Exec is empty for the container's own.
 type ResizeRequest struct {
@@ -201,8 +211,9 @@ type EventKind string
 
 // The kinds.
 const (
-	EventStarted  EventKind = "started"   // the process runs: Incarnation, Pid
-	EventExited   EventKind = "exited"    // it has ended: Incarnation, Exit, LastLog
+	EventStarted  EventKind = "started"   // the process runs: Incarnation, Pid, Restarts
+	EventExited   EventKind = "exited"    // it has ended: Incarnation, Exit, LastLog, Restart or Leaving
+	EventStays    EventKind = "stays"     // the restart that was announced does not come: Incarnation, Refusal or Leaving
 	EventExecExit EventKind = "exec-exit" // an exec has ended: Exec, Exit
 	EventOOM      EventKind = "oom"
 )
@@ -217,7 +228,15 @@ type Event struct {
 	Exec        string
 	Exit        *Exit
 	LastLog     uint64 // the number of the last log record before an exit
+
+	Restarts int      // by the policy, since Start, with what that has told
+	Restart  *Restart // the process will run again; nil: it does not
+	Leaving  bool     // it does not because the agent was told to end, by the platform or by a process of the container
+	Refusal  *Refusal // why it could not be run again
 }
+
+// Refusal is an agent's error in an event.
+type Refusal struct{ Code, Message string }
 
 // LogsRequest asks for the records with larger numbers than After. With Follow it goes on until the agent ends. Records
 // that are gone, lost or acknowledged, are told by a tape.Gap record with the number of the last of them.
