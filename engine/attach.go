@@ -357,12 +357,22 @@ func (r *run) attachPending(ctx context.Context, a *agent) error {
 			late.fail(err)
 		default:
 			r.c.mu.Lock()
-			r.c.pending = append([]*lateSession{late}, r.c.pending...)
+			switch r.c.rec.Run.Stage {
+			case stageLinked, stageRunning:
+				r.c.pending = append([]*lateSession{late}, r.c.pending...)
+			case stageExited:
+				late.fail(errNotJoined)
+			default: // the start was cancelled, and who else waited was told then
+				late.fail(nil)
+			}
 			r.c.mu.Unlock()
 			return err
 		}
 	}
 }
+
+// errNotJoined ends a session whose process has run without it.
+var errNotJoined = sockerless.Errorf(sockerless.EUNAVAILABLE, "cannot attach: the process has ended before its streams could be joined")
 
 // Resize sets the size of the container's terminal. Before the start it is remembered.
 func (s containerService) Resize(ctx context.Context, ref string, size sockerless.TerminalSize) error {

@@ -65,6 +65,9 @@ type runRecord struct {
 	Incarnation int    // how often the process was started
 	LogBase     uint64 // what is added to the agent's numbers of log records
 	LastEvent   uint64 // the agent's events up to this one are dealt with
+
+	// Exited is when the exit was stored, whenever it was: the linger counts from then, also by a later engine.
+	Exited time.Time
 }
 
 // container is a container in memory. Its lock is held over writes to the store and over nothing else that waits.
@@ -83,7 +86,7 @@ type container struct {
 	pending []*lateSession // attached before the process runs
 	waits   map[*wait]struct{}
 	size    *sockerless.TerminalSize // of the terminal, set before the start
-	keep    bool                     // a restart is under way: AutoRemove waits
+	keep    int                      // restarts under way: AutoRemove waits, and the agent stays
 	// untold is why a start failed after its asker was told that it goes well. Only that is told to waits: the CLI takes
 	// a wait's error for one of its own, and leaves with 125 whatever the exit code (docker/cli, container/utils.go).
 	untold string
@@ -136,6 +139,13 @@ func (c *container) change(f func(*record)) error {
 // running says whether Docker would call the container running, one that is being started included. c.mu is held.
 func (c *container) running() bool {
 	return c.attempt != nil || c.rec.State.Status == docker.StateRunning || c.rec.State.Status == docker.StatePaused
+}
+
+// held says whether a restart is under way.
+func (c *container) held() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.keep > 0
 }
 
 // name is for messages. c.mu is held.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -33,6 +34,11 @@ func (r *run) watch() {
 			r.exited(n.exit)
 		case ended:
 			r.exited(withoutWord(n.answer))
+		case linkUp: // whom trouble with the link has kept from joining
+			a := r.agent
+			if err := r.during(a, func(ctx context.Context) error { return r.attachPending(ctx, a) }); err != nil {
+				r.warn("cannot attach to a container that runs", err)
+			}
 		}
 	}
 }
@@ -67,7 +73,7 @@ func (r *run) record(x exit) bool {
 		if x.event == 0 {
 			next = x.left
 		}
-		err := c.end(x.code, x.reason, next, func(rec *record) {
+		err := c.end(x.code, x.reason, next, nil, func(rec *record) {
 			rec.State.OOMKilled, rec.State.FinishedAt = x.oom, x.at.UTC()
 			if x.event > 0 {
 				rec.Run.LastEvent = x.event
@@ -90,13 +96,15 @@ func (r *run) record(x exit) bool {
 	return true
 }
 
-// end stores that the container does not run any more, then tells everybody. c.mu is held.
-func (c *container) end(code int, reason string, next stage, also func(*record)) error {
-	remove := c.rec.HostConfig.AutoRemove && !c.keep
+// end stores that the container does not run any more, then tells everybody; a start that is under way, if it is the
+// end of that, is told cause. c.mu is held.
+func (c *container) end(code int, reason string, next stage, cause error, also func(*record)) error {
+	remove := c.rec.HostConfig.AutoRemove && c.keep == 0
 	err := c.change(func(rec *record) {
 		rec.Run.Stage = next
 		rec.State.Status, rec.State.Starting, rec.State.Pid = docker.StateExited, false, 0
 		rec.State.ExitCode, rec.State.Error, rec.State.FinishedAt = code, reason, time.Now().UTC()
+		rec.Run.Exited = rec.State.FinishedAt
 		if also != nil {
 			also(rec)
 		}
@@ -106,6 +114,10 @@ func (c *container) end(code int, reason string, next stage, also func(*record))
 		return err
 	}
 	c.event(events.ActionDie, exitAttributes(code, c.rec.State.StartedAt))
+	if c.attempt != nil {
+		c.endAttempt(cause)
+	}
+	c.failPending(errNotJoined)
 	c.stopped(code)
 	if remove {
 		c.bury()
@@ -117,10 +129,9 @@ func (c *container) end(code int, reason string, next stage, also func(*record))
 // that is under way is told. c.mu is held.
 func (c *container) abandon(code int, reason string, cause error) error {
 	r := c.run
-	if err := c.end(code, reason, stageEnding, nil); err != nil {
+	if err := c.end(code, reason, stageEnding, cause, nil); err != nil {
 		return err
 	}
-	c.endAttempt(cause)
 	r.nudge()
 	return nil
 }
@@ -129,17 +140,14 @@ func (c *container) abandon(code int, reason string, cause error) error {
 // nobody reads any more what the process wrote: the agent has it until then.
 func (r *run) stay() {
 	r.dropEarly() // the one that has ended the process was told twice
-	until := time.Now().Add(r.linger())
-	if r.recovered {
-		r.c.mu.Lock()
-		until = r.c.rec.State.FinishedAt.Add(r.linger())
-		r.c.mu.Unlock()
-	}
+	r.c.mu.Lock()
+	until := r.c.rec.Run.Exited.Add(r.linger()) // by an earlier process, perhaps
+	r.c.mu.Unlock()
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
 	for r.stage() == stageExited && r.e.ctx.Err() == nil {
 		late := time.Since(until)
-		if a := r.agent; late >= 0 && (a == nil || a.open.Load() == 0 || late > drainTime) {
+		if a := r.agent; late >= 0 && !r.c.held() && (a == nil || a.open.Load() == 0 || late > drainTime) {
 			r.to(stageExited, stageEnding, nil)
 			return
 		}

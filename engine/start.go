@@ -520,16 +520,21 @@ func (c *container) endAttempt(err error) {
 		c.settle()
 		a.finish(err)
 	}
-	for _, s := range c.pending {
-		s.fail(nil)
-	}
-	c.pending = nil
+	c.failPending(nil)
 	if c.run != nil {
 		for _, s := range c.run.joined {
 			s.failed.Store(true)
 		}
 		c.run.joined = nil
 	}
+}
+
+// failPending ends the sessions that have joined no process. c.mu is held.
+func (c *container) failPending(err error) {
+	for _, s := range c.pending {
+		s.fail(err)
+	}
+	c.pending = nil
 }
 
 // startRefusal gives an agent's refusal of a container's start Docker's words and exit code.

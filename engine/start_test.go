@@ -3,10 +3,12 @@ package engine_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"iter"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -192,4 +194,113 @@ func TestLateExecutionOfAStartThatFailed(t *testing.T) {
 	r.reopen() // which forgets why it listed
 	f.inject(func(f *faulty) { f.start, f.runs = nil, nil })
 	eventually(t, "nothing runs", func() bool { return f.ends(t, id) })
+}
+
+// slowStart makes the cloud take its time for each start: asked tells of one, answer lets it go on.
+func (f *faulty) slowStart() (asked, answer chan struct{}) {
+	asked, answer = make(chan struct{}, 8), make(chan struct{})
+	f.inject(func(f *faulty) {
+		f.start = func(ctx context.Context, spec driver.Spec) (driver.Run, error) {
+			asked <- struct{}{}
+			<-answer
+			return f.Driver.Start(ctx, spec)
+		}
+	})
+	return asked, answer
+}
+
+// TestStopOfAStartIsTold to who has asked for it, also if nothing is left of the container.
+func TestStopOfAStartIsTold(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*rig, string) error{
+		"stop": func(r *rig, id string) error { return r.b.Containers.Stop(r.t.Context(), id, sockerless.StopOptions{}) },
+		"kill": func(r *rig, id string) error { return r.b.Containers.Signal(r.t.Context(), id, "KILL") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, f := newFaulty(t, rigOptions{})
+			asked, answer := f.slowStart()
+			defer close(answer)
+			id := r.create(sh("sleep 600"), autoRemove)
+			started := make(chan error, 1)
+			go func() { started <- r.b.Containers.Start(t.Context(), id) }() // ends with the cancellation
+			<-asked
+			if err := end(r, id); err != nil {
+				t.Fatal(err)
+			}
+			err := <-started
+			refused(t, err, sockerless.ECONFLICT)
+			if err == nil || !strings.Contains(err.Error(), "it was stopped by SIG") {
+				t.Errorf("the asker is told %v", err)
+			}
+		})
+	}
+}
+
+// TestRestartJoinsAStart: it waits for it and restarts in place, so one execution is paid for.
+func TestRestartJoinsAStart(t *testing.T) {
+	t.Parallel()
+	for name, more := range map[string][]func(*sockerless.CreateRequest){"kept": nil, "with --rm": {autoRemove}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, f := newFaulty(t, rigOptions{engine: engine.Options{Linger: time.Minute}})
+			asked, answer := f.slowStart()
+			id := r.create(sh("echo up; exec sleep 600"), more...)
+			started, restarted := make(chan error, 1), make(chan error, 1)
+			go func() { started <- r.b.Containers.Start(t.Context(), id) }() // both end with the start
+			<-asked
+			go func() { restarted <- r.b.Containers.Restart(t.Context(), id, sockerless.StopOptions{}) }()
+			time.Sleep(100 * time.Millisecond) // for the restart to come
+			close(answer)
+			if err := <-started; err != nil {
+				t.Errorf("the start: %v", err)
+			}
+			if err := <-restarted; err != nil {
+				t.Errorf("the restart: %v", err)
+			}
+			if n := f.calls.start.Load(); n != 1 {
+				t.Errorf("%d executions", n)
+			}
+			if c := r.find(id); c.State.Status != docker.StateRunning || c.Run.Incarnation != 2 {
+				t.Errorf("%+v, %+v", c.State, c.Run)
+			}
+			if len(more) > 0 { // --rm is obeyed again
+				gone := r.wait(id, docker.WaitConditionRemoved)
+				if err := r.b.Containers.Signal(t.Context(), id, "KILL"); err != nil {
+					t.Error(err)
+				}
+				gone()
+			}
+		})
+	}
+}
+
+// TestLingerCountsFromTheExit, not from a restart of the backend.
+func TestLingerCountsFromTheExit(t *testing.T) {
+	t.Parallel()
+	r, f := newFaulty(t, rigOptions{engine: engine.Options{Linger: 24 * time.Hour}})
+	m := withStore(r)
+	id := r.create(sh("exit 1"))
+	wait := r.wait(id, docker.WaitConditionNextExit)
+	r.start(id)
+	wait()
+	r.close()
+	for item, err := range m.List(t.Context(), "containers") { // it was a day ago
+		if err != nil {
+			t.Fatal(err)
+		}
+		var rec map[string]any
+		if err := json.Unmarshal(item.Value, &rec); err != nil {
+			t.Fatal(err)
+		}
+		rec["Run"].(map[string]any)["Exited"] = time.Now().Add(-25 * time.Hour)
+		if item.Value, err = json.Marshal(rec); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.Put(t.Context(), "containers", item); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.reopen()
+	eventually(t, "the agent leaves", func() bool { return f.ends(t, id) })
 }

@@ -170,21 +170,18 @@ func (r *run) linkedAgent(ctx context.Context) (*agent, error) {
 	}
 }
 
-// Restart is Stop, then Start.
+// Restart is Stop, then Start. One that comes during a start waits for that, as dockerd's does, and then restarts in
+// place: to cancel it would pay for two executions.
 func (s containerService) Restart(ctx context.Context, ref string, opt sockerless.StopOptions) error {
-	c, err := s.locked(ref)
+	c, err := s.settled(ctx, ref)
 	if err != nil {
 		return err
 	}
 	if c.running() {
-		c.keep = true // --rm waits for an exit that nobody follows by a start
+		c.keep++ // --rm waits for an exit that nobody follows by a start
 		w, err := c.stop(opt)
 		c.mu.Unlock()
-		defer func() {
-			c.mu.Lock()
-			c.keep = false
-			c.mu.Unlock()
-		}()
+		defer c.release()
 		if err != nil {
 			return err
 		}
@@ -206,6 +203,52 @@ func (s containerService) Restart(ctx context.Context, ref string, opt sockerles
 	defer c.mu.Unlock()
 	c.event(events.ActionRestart, nil)
 	return nil
+}
+
+// settled returns the container with its lock held, once no start of it is under way.
+func (s containerService) settled(ctx context.Context, ref string) (*container, error) {
+	for {
+		c, err := s.locked(ref)
+		if err != nil || c.attempt == nil {
+			return c, err
+		}
+		settled := c.attempt.settled
+		c.mu.Unlock()
+		select {
+		case <-settled:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-s.ctx.Done():
+			return nil, closing()
+		}
+	}
+}
+
+// release ends what keeps the container for a restart. If that came to nothing, --rm is obeyed now.
+func (c *container) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.keep--
+	if c.keep > 0 || c.running() || c.removed || !c.rec.HostConfig.AutoRemove {
+		if c.run != nil {
+			c.run.nudge()
+		}
+		return
+	}
+	err := c.change(func(rec *record) {
+		rec.Removed = true
+		if rec.Run != nil && rec.Run.Stage != stageOver {
+			rec.Run.Stage = stageEnding
+		}
+	})
+	if err != nil {
+		c.e.log.Error("cannot remove a container whose restart came to nothing", "container", c.id, "error", err)
+		return
+	}
+	if c.run != nil {
+		c.run.nudge()
+	}
+	c.bury()
 }
 
 // Signal sends a signal to the container's process.
@@ -234,7 +277,7 @@ func (s containerService) Signal(ctx context.Context, ref, name string) error {
 	c.event(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
 	c.mu.Unlock()
 	defer c.forget(w)
-	err = r.call(ctx, func(a *agent) error { return a.client.Signal(a.ctx, sigName(sig)) })
+	err = r.call(ctx, func(a *agent) error { return a.client.Signal(a.ctx, protocol.SignalRequest{Signal: sigName(sig)}) })
 	_, answered := errors.AsType[*wire.Error](err)
 	switch {
 	case protocol.HasCode(err, protocol.CodeNotRunning), sockerless.ErrorCode(err) == sockerless.ECONFLICT:
