@@ -67,8 +67,9 @@ type Agent struct {
 	again       again
 	starting    bool // a start is under way: the agent does not end meanwhile
 	releasing   bool
-	terminating bool // the platform has asked for the end
-	code        int  // valid when over is closed
+	terminating bool  // the platform has asked for the end
+	unreached   error // why the last attempts to link failed; nil when one succeeded
+	code        int   // valid when over is closed
 
 	asked struct { // the last start that was asked for and has succeeded
 		key    string

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,7 +29,7 @@ import (
 )
 
 // dialled starts an agent that dials, and returns it with the link that it made.
-func dialled(t *testing.T, https, proxied bool) *box {
+func dialled(t *testing.T, https, proxied bool, more ...string) *box {
 	t.Helper()
 	who := newCredentials()
 	hub := link.NewHub(link.Backend, func(id string) ([]byte, bool) { return who.secret, id == who.runID }, link.Options{Peer: link.Agent})
@@ -58,7 +59,7 @@ func dialled(t *testing.T, https, proxied bool) *box {
 		env = append(env, "HTTP_PROXY="+proxy.URL, "HTTPS_PROXY="+proxy.URL)
 		url = "https://example.com"
 	}
-	b := newBox(t, boxOptions{who: who, env: append(env, "SOCKERLESS_AGENT_LISTEN=", "SOCKERLESS_CALLBACK_URL="+url+"/base/"), noLink: true})
+	b := newBox(t, boxOptions{who: who, env: append(append(env, "SOCKERLESS_AGENT_LISTEN=", "SOCKERLESS_CALLBACK_URL="+url+"/base/"), more...), noLink: true})
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	l, err := hub.Accept(ctx)
@@ -112,6 +113,71 @@ func TestReverseMode(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The proxy may be told to the agent alone, with a user and a password that nothing in the container sees.
+func TestProxyOfItsOwn(t *testing.T) {
+	var authorized atomic.Int64
+	var target string
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, ok := basicProxyAuth(r); !ok || user != "me" || password != "hunter2" {
+			w.WriteHeader(http.StatusProxyAuthRequired)
+			return
+		}
+		authorized.Add(1)
+		r.URL.Host, r.Host = target, target
+		connect(w, r)
+	}))
+	defer proxy.Close()
+	with := func(user string) string {
+		return "SOCKERLESS_PROXY=" + strings.Replace(proxy.URL, "http://", "http://"+user+"@", 1)
+	}
+
+	who := newCredentials()
+	hub := link.NewHub(link.Backend, func(id string) ([]byte, bool) { return who.secret, id == who.runID }, link.Options{Peer: link.Agent})
+	defer hub.Close()
+	server := httptest.NewServer(hub)
+	defer server.Close()
+	target = server.Listener.Addr().String()
+	const callback = "SOCKERLESS_CALLBACK_URL=http://backend.example"
+	b := newBox(t, boxOptions{who: who, env: []string{"SOCKERLESS_AGENT_LISTEN=", callback, with("me:hunter2"), "HTTP_PROXY=http://127.0.0.1:1"}, noLink: true})
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	l, err := hub.Accept(ctx)
+	if err != nil {
+		t.Fatalf("%v; the agent says %q", err, b.stderr.String())
+	}
+	b.link, b.Client = l, protocol.NewClient(l.Open)
+	out, exit := b.run(protocol.StartRequest{Process: sh("env; cat /proc/$PPID/environ 2>/dev/null | tr '\\0' '\\n'")})
+	if exit.Code != 0 && exit.Code != 1 || strings.Contains(out, "hunter2") || authorized.Load() == 0 {
+		t.Errorf("%d tunnels; %+v, %s", authorized.Load(), exit, out)
+	}
+
+	for _, test := range []struct {
+		name string
+		env  []string
+		want string
+	}{
+		{"a wrong password", []string{callback, with("me:wrong")}, "it answers 407 Proxy Authentication Required"},
+		{"none", []string{callback, "SOCKERLESS_PROXY=" + proxy.URL}, "it answers 407 Proxy Authentication Required"},
+		{"a proxy that is away", []string{callback, "SOCKERLESS_PROXY=http://me:wrong@127.0.0.1:1", "SOCKERLESS_HOLD=1s"}, "no backend told it to start within 1s: cannot link to backend.example/agent: cannot reach the proxy: dial tcp 127.0.0.1:1"},
+		{"no URL", []string{callback, "SOCKERLESS_PROXY=me:wrong@proxy"}, "SOCKERLESS_PROXY is neither an http or https URL nor direct"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := newBox(t, boxOptions{env: append(test.env, "SOCKERLESS_AGENT_LISTEN="), noLink: true})
+			if code := b.code(); code != 125 || !strings.Contains(b.stderr.String(), test.want) || strings.Contains(b.stderr.String(), "wrong") {
+				t.Errorf("code %d, stderr %q", code, b.stderr)
+			}
+		})
+	}
+	t.Run("direct", func(t *testing.T) {
+		dialled(t, false, false, "HTTP_PROXY=http://127.0.0.1:1", "SOCKERLESS_PROXY=direct")
+	})
+}
+
+func basicProxyAuth(r *http.Request) (user, password string, ok bool) {
+	r.Header.Set("Authorization", r.Header.Get("Proxy-Authorization"))
+	return r.BasicAuth()
 }
 
 func TestBackendThatDoesNotKnowTheRun(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -23,6 +24,9 @@ const endPatience = 3 * time.Second
 
 // flushPause is how long the last frames of streams may take from the multiplexer to the link.
 const flushPause = 50 * time.Millisecond
+
+// dialPatience is how long one Dial may go on before the reason for its failures is noted.
+const dialPatience = 30 * time.Second
 
 // refusedPause is how long an agent whose process runs waits before it asks again a backend that has refused it.
 const refusedPause = time.Minute
@@ -64,8 +68,17 @@ func (a *Agent) dial(ctx context.Context) {
 		opt.RootCAs = x509.NewCertPool()
 		opt.RootCAs.AppendCertsFromPEM(a.settings.CA)
 	}
+	switch {
+	case a.settings.Proxy == directProxy:
+		opt.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
+	case a.settings.Proxy != "":
+		opt.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(a.settings.Proxy) }
+	}
 	for ctx.Err() == nil {
-		l, err := link.Dial(ctx, link.Target{URL: a.settings.Callback}, id, opt)
+		attempt, enough := context.WithTimeout(ctx, min(dialPatience, a.settings.Hold/2))
+		l, err := link.Dial(attempt, link.Target{URL: a.settings.Callback}, id, opt)
+		enough()
+		a.noteLink(err)
 		if err == nil {
 			a.serve(ctx, l)
 			err = l.Err()
@@ -81,6 +94,13 @@ func (a *Agent) dial(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// noteLink keeps what an agent that gives up will say.
+func (a *Agent) noteLink(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.unreached = err
 }
 
 // giveUp ends an agent that no backend wants before it has started anything. One whose process runs goes on.

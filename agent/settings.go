@@ -24,6 +24,7 @@ type Settings struct {
 	Secret    []byte        // 32 bytes: the link's secret
 	Callback  string        // the URL of the hub to dial; empty: Listen is set
 	Listen    string        // host:port or unix:/path where a hub is served
+	Proxy     string        // the URL of the proxy to Callback, directProxy for none, or empty: what Environ says
 	CA        []byte        // PEM: the only authorities that an https callback is verified by; empty: the system's
 	Hold      time.Duration // how long an agent waits to be told to start
 	Orphan    time.Duration // how long it stays after an exit that nobody acknowledges, unless Start says otherwise
@@ -32,6 +33,9 @@ type Settings struct {
 
 	Environ map[string]string // the variables that lead to the hub, see pathVariables
 }
+
+// directProxy as Settings.Proxy says that no proxy leads to the hub, whatever the image's environment says.
+const directProxy = "direct"
 
 const (
 	defaultHold   = 10 * time.Minute
@@ -78,6 +82,11 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		}
 	case !strings.Contains(s.Listen, ":"):
 		return s, errors.New("SOCKERLESS_AGENT_LISTEN is neither host:port nor unix:/path")
+	}
+	if s.Proxy = getenv("SOCKERLESS_PROXY"); s.Proxy != "" && s.Proxy != directProxy {
+		if u, err := url.Parse(s.Proxy); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return s, errors.New("SOCKERLESS_PROXY is neither an http or https URL nor " + directProxy)
+		}
 	}
 	if ca := getenv("SOCKERLESS_CA"); ca != "" {
 		if s.CA, err = base64.StdEncoding.DecodeString(ca); err != nil {

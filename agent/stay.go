@@ -87,7 +87,11 @@ func (a *Agent) end() (at time.Time, code int, why string) {
 		case a.releasing:
 			return time.Now(), 0, ""
 		}
-		return s.exit.Add(a.settings.Hold), ExitAgent, fmt.Sprintf("no backend told it to start within %v", a.settings.Hold)
+		why = fmt.Sprintf("no backend told it to start within %v", a.settings.Hold)
+		if a.unreached != nil {
+			why += ": " + a.unreached.Error()
+		}
+		return s.exit.Add(a.settings.Hold), ExitAgent, why
 	case protocol.PhaseExited:
 		code = a.now.exit.Code
 		req := a.now.request

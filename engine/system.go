@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"runtime"
 	"slices"
@@ -55,6 +56,11 @@ func (s systemService) Info(ctx context.Context) (*system.Info, error) {
 	info.DriverStatus = append(info.DriverStatus, [2]string{"Instance", d.Instance})
 	for _, k := range slices.Sorted(maps.Keys(d.Details)) {
 		info.DriverStatus = append(info.DriverStatus, [2]string{k, d.Details[k]})
+	}
+	if s.opt.Links != nil {
+		l := s.opt.Links.Stats()
+		info.DriverStatus = append(info.DriverStatus, [2]string{"Agent links", fmt.Sprintf(
+			"%d now, %d resumed, %d refused, %d without proof, %d too busy", l.Links, l.Resumed, l.Refused+l.Unknown, l.Failed, l.Busy)})
 	}
 	for _, c := range s.all() {
 		info.Containers++

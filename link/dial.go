@@ -39,12 +39,17 @@ func Dial(ctx context.Context, target Target, id Identity, opt Options) (*Link, 
 	if err != nil {
 		return nil, &configError{fmt.Errorf("cannot dial link: %w", err)}
 	}
+	var last error
 	for attempt := 0; ; attempt++ {
 		l, err := d.first(ctx)
+		if err != nil && last != nil && over(ctx) {
+			err = last // this attempt failed because its time was over, which says nothing
+		}
+		last = err
 		switch {
 		case err == nil:
 			return l, nil
-		case untrusted(err):
+		case untrusted(err), turnedAway(err):
 			return nil, &configError{fmt.Errorf("cannot link to %s: %w", d.name, err)}
 		case Permanent(err):
 			return nil, fmt.Errorf("cannot link to %s: %w", d.name, err)
@@ -56,6 +61,12 @@ func Dial(ctx context.Context, target Target, id Identity, opt Options) (*Link, 
 			return nil, fmt.Errorf("cannot link to %s: %w (%w)", d.name, err, ctx.Err())
 		}
 	}
+}
+
+// over reports whether ctx has ended, or would have if its timer had been as quick as a connection's deadline.
+func over(ctx context.Context) bool {
+	end, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(end)
 }
 
 // pause is how long to wait after this many failures: doubling, and spread so that many ends do not come at once.
@@ -130,13 +141,9 @@ func newDialler(target Target, id Identity, opt Options) (*dialler, error) {
 		WriteBufferPool:  &messageBuffers,
 		Subprotocols:     []string{protocolPlain},
 		TLSClientConfig:  &tls.Config{RootCAs: opt.RootCAs, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
-		Proxy:            opt.Proxy,
 	}
 	if d.inner {
 		d.ws.Subprotocols = []string{protocolTLS}
-	}
-	if target.NetDial != nil {
-		d.ws.Proxy = nil
 	}
 	return d, nil
 }
@@ -152,7 +159,7 @@ func (d *dialler) first(ctx context.Context) (*Link, error) {
 		c.close()
 		return nil, err
 	}
-	l, err := newLink(d.id.Role, d.id.ID, d.token, hello, d.opt, true)
+	l, err := newLink(d.id.Role, d.id.ID, d.token, hello, d.opt, true, nil)
 	if err != nil {
 		c.close()
 		return nil, err
@@ -259,13 +266,13 @@ func (d *dialler) upgrade(ctx context.Context) (*websocket.Conn, error) {
 	dialer := d.ws
 	stop := func() bool { return true }
 	defer func() { stop() }()
-	dialer.NetDialContext = func(dialCtx context.Context, network, addr string) (net.Conn, error) {
+	dialer.NetDialContext = func(dialCtx context.Context, _, addr string) (net.Conn, error) {
 		var conn net.Conn
 		var err error
 		if d.target.NetDial != nil {
 			conn, err = d.target.NetDial(dialCtx)
 		} else {
-			conn, err = new(net.Dialer).DialContext(dialCtx, network, addr)
+			conn, err = d.reach(dialCtx, addr)
 		}
 		if err != nil {
 			return nil, err

@@ -24,12 +24,13 @@ const maxPending = 1024
 // HubStats is what a hub has done so far.
 type HubStats struct {
 	Handshakes int    // in flight now
+	Window     int    // what the windows of its links have grown by now, in bytes
 	Links      int    // established now
 	Accepted   uint64 // new links
 	Resumed    uint64 // carriers that came back to their link
 	Refused    uint64 // proofs with an unknown id, a wrong secret or wrong roles
 	Unknown    uint64 // right proofs for links that there are not
-	Failed     uint64 // handshakes that broke, timed out, or came too late
+	Failed     uint64 // handshakes without a proof: they broke, timed out, or came too late
 	Busy       uint64 // answered 503, or told to come later
 }
 
@@ -43,16 +44,31 @@ type Hub struct {
 	decoy    [secretSize]byte // stands in for the secret of an unknown id, so that both take the same work
 	upgrader websocket.Upgrader
 	tls      func() (*tls.Config, error)
-	slots    chan struct{} // one for each handshake in flight
+	windows  *windowBudget // of all links
 	pending  chan *Link
 	done     chan struct{} // closed by Close
 
-	mu     sync.Mutex
-	closed bool
-	links  map[token]*member
-	byID   map[string]int // links of each id
-	stats  HubStats
+	mu       sync.Mutex
+	closed   bool
+	waiting  []*handshake // in flight, the oldest first
+	links    map[token]*member
+	byID     map[string]int // links of each id
+	stats    HubStats
+	warned   time.Time // when a refusal was last logged
+	unlogged int       // refusals since then
 }
+
+// handshake is one that is in flight.
+type handshake struct {
+	begun time.Time
+	cut   func()
+}
+
+// handshakeGrace is what a handshake has at least when others wait for its place.
+const handshakeGrace = time.Second
+
+// warnEvery is how often refusals are logged: whoever is refused can come again as often as he likes.
+const warnEvery = 10 * time.Second
 
 // member is a link at a hub. turn is held by the handshake that gives it a carrier.
 type member struct {
@@ -75,6 +91,7 @@ func NewHub(role Role, secret func(id string) ([]byte, bool), opt Options) *Hub 
 		byID:    make(map[string]int),
 		tls:     sync.OnceValues(ephemeral),
 	}
+	h.windows = &windowBudget{limit: h.opt.HubBudget}
 	if err := checkPair(role, h.opt.Peer); err != nil {
 		panic(err)
 	}
@@ -82,7 +99,6 @@ func NewHub(role Role, secret func(id string) ([]byte, bool), opt Options) *Hub 
 	if h.hello, err = h.opt.Hello.marshal(); err != nil {
 		panic(err)
 	}
-	h.slots = make(chan struct{}, h.opt.MaxHandshakes)
 	_, _ = rand.Read(h.decoy[:])
 	h.upgrader = websocket.Upgrader{
 		HandshakeTimeout: h.opt.HandshakeTimeout,
@@ -119,18 +135,13 @@ func ephemeral() (*tls.Config, error) {
 
 // ServeHTTP upgrades the request and goes through the handshake. It returns when that has ended.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	select {
-	case h.slots <- struct{}{}:
-		defer func() { <-h.slots }()
-	case <-h.done:
-		http.Error(w, "closing", http.StatusServiceUnavailable)
-		return
-	default:
-		h.count(func(s *HubStats) { s.Busy++ })
+	place, err := h.enter()
+	if err != nil {
 		w.Header().Set("Retry-After", "1")
-		http.Error(w, "too many handshakes", http.StatusServiceUnavailable)
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
+	defer h.leave(place)
 	offered := websocket.Subprotocols(r)
 	if !slices.Contains(offered, protocolTLS) && !slices.Contains(offered, protocolPlain) {
 		h.count(func(s *HubStats) { s.Failed++ })
@@ -144,6 +155,9 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := newCarrier(ws)
+	h.mu.Lock()
+	place.cut = c.close
+	h.mu.Unlock()
 	// Nothing below has a deadline of its own.
 	late := time.AfterFunc(h.opt.HandshakeTimeout, c.close)
 	defer late.Stop()
@@ -154,6 +168,58 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			h.count(func(s *HubStats) { s.Failed++ })
 		}
 	}
+}
+
+// enter takes a place among the handshakes in flight. When there is none left, the oldest has to go if it has had its time:
+// a real one is over within some round trips, and a few silent connections must not keep everybody out.
+func (h *Hub) enter() (*handshake, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, errors.New("closing")
+	}
+	now := time.Now()
+	if len(h.waiting) >= h.opt.MaxHandshakes {
+		oldest := h.waiting[0]
+		if now.Sub(oldest.begun) < handshakeGrace {
+			h.stats.Busy++
+			return nil, errors.New("too many handshakes")
+		}
+		oldest.cut()
+		h.waiting = h.waiting[1:]
+	}
+	place := &handshake{begun: now, cut: func() {}}
+	h.waiting = append(h.waiting, place)
+	return place, nil
+}
+
+func (h *Hub) leave(place *handshake) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := slices.Index(h.waiting, place); i >= 0 {
+		h.waiting = slices.Delete(h.waiting, i, i+1)
+	}
+}
+
+// refused counts a wrong proof and logs it, but not each one of many.
+func (h *Hub) refused(id, remote string) {
+	if count := h.countRefused(); count > 0 {
+		h.opt.Logger.Warn("link refused: unknown id, or wrong secret or role", "id", id, "remote", remote, "count", count)
+	}
+}
+
+// countRefused returns how many refusals are to be logged now.
+func (h *Hub) countRefused() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stats.Refused++
+	h.unlogged++
+	now := time.Now()
+	if !h.warned.IsZero() && now.Sub(h.warned) < warnEvery {
+		return 0
+	}
+	defer func() { h.warned, h.unlogged = now, 0 }()
+	return h.unlogged
 }
 
 // errAnswered marks a handshake that ended with an answer and is counted as such.
@@ -196,8 +262,7 @@ func (h *Hub) handshake(c *carrier) error {
 		ok, secret = false, h.decoy[:]
 	}
 	if !same(cl.mac, t.proof(secret, labelDialler, cl.body())) || !ok {
-		h.count(func(s *HubStats) { s.Refused++ })
-		h.opt.Logger.Warn("link refused: unknown id, or wrong secret or role", "id", open.id)
+		h.refused(open.id, c.raw.RemoteAddr().String())
 		_ = writeMessage(c.bytes, answer{status: statusRefused}.marshal())
 		return errAnswered
 	}
@@ -283,7 +348,7 @@ func (h *Hub) member(id string, cl claim, hello Hello) (*member, status, error) 
 		h.stats.Busy++
 		return nil, statusBusy, nil
 	}
-	l, err := newLink(h.role, id, cl.token, hello, h.opt, false)
+	l, err := newLink(h.role, id, cl.token, hello, h.opt, false, h.windows)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -324,7 +389,7 @@ func (h *Hub) Stats() HubStats {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.stats
-	s.Handshakes, s.Links = len(h.slots), len(h.links)
+	s.Handshakes, s.Links, s.Window = len(h.waiting), len(h.links), h.windows.now()
 	return s
 }
 

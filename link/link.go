@@ -75,8 +75,9 @@ type Link struct {
 	closing  atomic.Int64 // streams closed here that the peer still has open
 }
 
-// newLink makes a link without a carrier. client says which of yamux's two ends this is.
-func newLink(role Role, id string, tok token, peer Hello, opt Options, client bool) (*Link, error) {
+// newLink makes a link without a carrier. client says which of yamux's two ends this is; all is the budget of the links
+// beside it, or nil.
+func newLink(role Role, id string, tok token, peer Hello, opt Options, client bool, all *windowBudget) (*Link, error) {
 	l := &Link{id: id, role: role, peerRole: opt.Peer, peer: peer, token: tok, opt: opt}
 	l.r = newResumable(opt, Addr{role, id}, Addr{opt.Peer, id})
 	c := yamux.DefaultConfig()
@@ -91,9 +92,14 @@ func newLink(role Role, id string, tok token, peer Hello, opt Options, client bo
 	c.MaxStreamWindowSize = uint32(opt.MaxWindow)
 	// Accept enforces MaxStreams: yamux itself answers an excess from its receive loop, which must never
 	// wait for its send loop here, since it is what reads the acknowledgements that the send loop waits for.
-	c.MaxIncomingStreams = uint32(opt.MaxStreams) + 2*uint32(c.AcceptBacklog)
+	if opt.MaxStreams >= 0 {
+		c.MaxIncomingStreams = uint32(opt.MaxStreams) + 2*uint32(c.AcceptBacklog)
+	} else {
+		// Nobody calls Accept here. An end that opens streams all the same may stall its own link until the keep-alive.
+		c.MaxIncomingStreams = 0
+	}
 	c.LogOutput = debugWriter{opt.Logger}
-	budget := &windowBudget{limit: opt.WindowBudget}
+	budget := &windowBudget{limit: opt.WindowBudget, all: all}
 	newSession := yamux.Server
 	if client {
 		newSession = yamux.Client
@@ -124,6 +130,9 @@ func (l *Link) Open(ctx context.Context) (net.Conn, error) {
 		err error
 	}
 	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := l.Err(); err != nil { // which yamux may not have noticed yet
 		return nil, err
 	}
 	// yamux leaks the stream when a context ends its OpenStream, so it gets none: a stream that nobody
@@ -201,6 +210,28 @@ func (l *Link) Connected() bool {
 	l.r.mu.Lock()
 	defer l.r.mu.Unlock()
 	return l.r.carrier != nil
+}
+
+// Wait returns nil when there is a carrier. It returns Err after the link's end, and ctx's error when that is done first.
+func (l *Link) Wait(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		l.r.mu.Lock() // not between the look at ctx and the wait
+		defer l.r.mu.Unlock()
+		l.r.changed.Broadcast()
+	})
+	defer stop()
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	for l.r.carrier == nil && l.r.err == nil && ctx.Err() == nil {
+		l.r.changed.Wait()
+	}
+	switch {
+	case l.r.err != nil:
+		return l.r.err
+	case l.r.carrier != nil:
+		return nil
+	}
+	return ctx.Err()
 }
 
 // Stats returns what the link has done so far.

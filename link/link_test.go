@@ -51,6 +51,9 @@ func newRig(t testing.TB, opt link.Options, wrap func(net.Conn) net.Conn) *rig {
 	r := &rig{t: t, opt: opt}
 	hubOpt := opt
 	hubOpt.Hello = link.Hello{Version: "hub"}
+	if hubOpt.MaxStreams == 0 {
+		hubOpt.MaxStreams = 256 // a backend takes none of an agent's; this one is to
+	}
 	r.hub = link.NewHub(link.Backend, func(id string) ([]byte, bool) { return secret, strings.HasPrefix(id, "run-") }, hubOpt)
 	r.server = httptest.NewServer(r.hub)
 	r.target = link.Target{URL: r.server.URL + "/agent", NetDial: func(ctx context.Context) (net.Conn, error) {

@@ -67,8 +67,8 @@ type Options struct {
 	// MaxLinks is how many links one id may have at a hub; 64 by default.
 	MaxLinks int
 
-	// MaxStreams is how many streams the peer may have open at a time; one more is reset.
-	// 256 by default where the peer is an agent (what runs beside it is foreign code), else 4096.
+	// MaxStreams is how many streams the peer may have open at a time; one more is reset. Negative is none, which is the
+	// default where the peer is an agent: it is asked and asks nothing, and what runs beside it is foreign code. Else 4096.
 	MaxStreams int
 
 	// ReplayBuffer is how many sent bytes are kept for a replay until the peer acknowledges them;
@@ -78,8 +78,10 @@ type Options struct {
 	// MaxWindow is how far one stream's receive window grows with the round trip; 8 MiB by default. yamux opens
 	// a window again when half of it is read, so about half of it is under way at a time.
 	// WindowBudget bounds the sum of what all windows of a link grow by beyond their first 256 KiB; 32 MiB by default.
+	// HubBudget bounds the same for all links of a hub together; 512 MiB by default.
 	MaxWindow    int
 	WindowBudget int
+	HubBudget    int
 
 	// RootCAs verifies an https URL; nil means the system's.
 	RootCAs *x509.CertPool
@@ -108,12 +110,13 @@ func (o Options) withDefaults(role Role) Options {
 	def(&o.MaxHandshakes, 256)
 	def(&o.MaxLinks, 64)
 	if o.Peer == Agent {
-		def(&o.MaxStreams, 256)
+		def(&o.MaxStreams, -1)
 	}
 	def(&o.MaxStreams, 4096)
 	def(&o.ReplayBuffer, 4<<20)
 	def(&o.MaxWindow, 8<<20)
 	def(&o.WindowBudget, 32<<20)
+	def(&o.HubBudget, 512<<20)
 	// yamux knows no smaller first window.
 	o.MaxWindow = max(o.MaxWindow, firstWindow)
 	// One message must fit, else a Write would wait for ever.

@@ -6,10 +6,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -386,6 +389,53 @@ func TestHandshakesAreBounded(t *testing.T) {
 	}
 	eventually(t, func() bool { return h.Stats().Failed == 3 })
 }
+
+// Connections that say nothing and take every place make room for those that do.
+func TestSilentHandshakesMakeRoom(t *testing.T) {
+	h, s := newTestHub(t, Options{HandshakeTimeout: time.Minute, MaxHandshakes: 2})
+	silent := []*carrier{byHand(t, s, protocolTLS), byHand(t, s, protocolPlain)}
+	time.Sleep(handshakeGrace)
+	l, err := Dial(testContext(t), Target{URL: s.URL}, Identity{Role: Agent, ID: "run-1", Secret: goodSecret}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close()
+	if _, err := silent[0].raw.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the oldest was kept: %v", err)
+	}
+	eventually(t, func() bool { st := h.Stats(); return st.Failed == 1 && st.Handshakes == 1 })
+}
+
+// Refusals are counted each and logged together: whoever is refused could otherwise fill the log.
+func TestRefusalsAreTold(t *testing.T) {
+	var mu sync.Mutex
+	var told bytes.Buffer
+	h, s := newTestHub(t, Options{Logger: slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return told.Write(p)
+	}), nil))})
+	for i := range 5 {
+		claimByHand(t, byHand(t, s, protocolPlain), "run-1\nforged", wrongSecret, claim{fresh: true, token: newToken(), epoch: uint64(i)})
+	}
+	if st := h.Stats(); st.Refused != 5 {
+		t.Errorf("counted as %+v", st)
+	}
+	h.mu.Lock()
+	h.warned = h.warned.Add(-warnEvery)
+	h.mu.Unlock()
+	claimByHand(t, byHand(t, s, protocolPlain), "nobody", wrongSecret, claim{fresh: true, token: newToken(), epoch: 1})
+	mu.Lock()
+	defer mu.Unlock()
+	lines := strings.Split(strings.TrimSpace(told.String()), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[0], "count=1") || !strings.Contains(lines[0], "link refused") || !strings.Contains(lines[0], "remote=127.0.0.1:") || !strings.Contains(lines[1], "count=5") {
+		t.Errorf("the log says\n%s", &told)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestUpgradeRefusals(t *testing.T) {
 	_, s := newTestHub(t, Options{})

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/sockerless/sockerless"
@@ -66,7 +65,9 @@ func Dial(addr string, opt DialOptions) (*Client, error) {
 			token: token,
 			to:    link.Target{URL: strings.TrimSuffix(addr, "/") + LinkPath, NetDial: opt.NetDial},
 			hello: link.Hello{Version: opt.Version},
-			opt:   link.Options{RootCAs: opt.RootCAs, Logger: opt.Logger},
+			// Somebody waits at the other end of a frontend, so a backend that is back is found soon.
+			opt:  link.Options{RootCAs: opt.RootCAs, MaxPause: time.Second, Logger: opt.Logger},
+			turn: make(chan struct{}, 1),
 		}
 		c := NewClient(reach(addr, l.Open), nil)
 		c.link = l
@@ -98,23 +99,39 @@ type linked struct {
 	hello link.Hello
 	opt   link.Options
 
-	mu     sync.Mutex
-	link   *link.Link // nil before the first connection
+	turn   chan struct{} // has a token while what is below is in use: who waits for it can give up
+	link   *link.Link    // nil before the first connection
 	closed bool
 }
 
-// Open opens a stream.
+// errCut is why nothing new is asked over a link that is there and cannot be used.
+var errCut = errors.New("the connection is cut")
+
+// Open opens a stream. What runs on a link outlives its cuts; what is new waits for a connection only as long as ctx says, since
+// a backend that is gone must not keep anybody until the link is given up.
 func (l *linked) Open(ctx context.Context) (net.Conn, error) {
-	now, err := l.current(ctx)
-	if err != nil {
-		return nil, err
+	for {
+		now, err := l.current(ctx)
+		if err != nil {
+			return nil, err
+		}
+		switch err := now.Wait(ctx); {
+		case err == nil:
+			return now.Open(ctx)
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("%w (%w)", errCut, ctx.Err())
+		}
+		// It has ended in the meantime, as with a backend that was restarted: the next one.
 	}
-	return now.Open(ctx)
 }
 
 func (l *linked) current(ctx context.Context) (*link.Link, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	select {
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if l.closed {
 		return nil, net.ErrClosed
 	}
@@ -138,8 +155,8 @@ func (l *linked) current(ctx context.Context) (*link.Link, error) {
 
 // Close ends the link and allows no other.
 func (l *linked) Close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.turn <- struct{}{} // at most for as long as one attempt to connect takes
+	defer func() { <-l.turn }()
 	l.closed = true
 	if l.link == nil {
 		return nil

@@ -42,6 +42,9 @@ type Server struct {
 	done   chan struct{} // closed when no link is accepted any more
 }
 
+// maxFrontends is how many links there may be at a time, those included whose frontends died within the resume window.
+const maxFrontends = 1024
+
 // NewServer returns a server of backend. Close it to end the links.
 func NewServer(backend *sockerless.Backend, opt ServerOptions) *Server {
 	log := opt.Logger
@@ -56,7 +59,7 @@ func NewServer(backend *sockerless.Backend, opt ServerOptions) *Server {
 	}
 	s.hub = link.NewHub(link.Backend, func(id string) ([]byte, bool) {
 		return opt.Token[:], id == linkID
-	}, link.Options{Peer: link.Frontend, Hello: link.Hello{Version: opt.Version}, Logger: log})
+	}, link.Options{Peer: link.Frontend, MaxLinks: maxFrontends, Hello: link.Hello{Version: opt.Version}, Logger: log})
 	// Who is on a link has proved the token in the handshake.
 	s.links = &http.Server{Handler: s.routes, ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	go s.accept() // ends when the hub is closed

@@ -35,6 +35,8 @@ func NewClient(dial func(context.Context) (net.Conn, error), header func() (http
 			DisableCompression:  true,
 			ReadBufferSize:      64 << 10,
 			WriteBufferSize:     64 << 10,
+
+			MaxResponseHeaderBytes: maxHeader,
 		},
 	}
 }
@@ -186,7 +188,8 @@ func (c *Client) upgrade(conn net.Conn, path string, in any) (*Conn, error) {
 	if err := req.Write(conn); err != nil {
 		return nil, err
 	}
-	br := bufio.NewReaderSize(conn, 4<<10)
+	// The other end may be anybody's by now: its headers are bounded as the Transport's are.
+	br := bufio.NewReaderSize(io.LimitReader(conn, maxHeader), 4<<10)
 	resp, err := http.ReadResponse(br, req)
 	if err != nil {
 		return nil, err

@@ -33,6 +33,8 @@ const (
 	MaxMessage = 16 << 20
 	// maxArgs bounds the Args header; net/http refuses more than 1 MiB of headers.
 	maxArgs = 512 << 10
+	// maxHeader bounds the headers of an answer.
+	maxHeader = 1 << 20
 )
 
 // Error is a refusal that came from the other end.

@@ -32,6 +32,9 @@ type Config struct {
 	// CallbackCAFile is a PEM file of the only authorities by which agents verify an https CallbackURL; empty: those of the
 	// container's image, of which a small one has none.
 	CallbackCAFile string
+	// CallbackProxy is the http or https URL of the proxy that leads from agents to CallbackURL, perhaps with a user and a
+	// password; "direct" for none, and empty for what the image's environment says.
+	CallbackProxy string
 	// Resolver is the address of a DNS server that knows the names of job executions, or "system" if the system's does.
 	Resolver string
 
@@ -67,6 +70,8 @@ func (c *Config) Settings(s *Settings) {
 		"URL under which agents reach this backend; if it is not set, the backend dials the agents")
 	s.String(&c.CallbackCAFile, "SOCKERLESS_CALLBACK_CA_FILE", "callback-ca-file",
 		"PEM file of the authorities by which agents verify an https callback URL; if it is not set, those of the container's image")
+	s.String(&c.CallbackProxy, "SOCKERLESS_CALLBACK_PROXY", "callback-proxy",
+		"URL of the proxy from agents to the callback URL, or \"direct\"; if it is not set, what HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the container's image say")
 	s.String(&c.Resolver, "SOCKERLESS_ACA_RESOLVER", "resolver",
 		"host:port of a DNS server that knows the names of job executions, or \""+SystemResolver+"\"; for a backend that dials the agents")
 	s.String(&c.EndpointURL, "SOCKERLESS_ENDPOINT_URL", "endpoint-url",
@@ -109,6 +114,7 @@ func (c *Config) Validate() error {
 		{c.Identity, "SOCKERLESS_ACA_IDENTITY", "identity", false, matches(identityPattern, "is no ARM id of a user-assigned identity")},
 		{c.Registry, "SOCKERLESS_ACA_ACR", "acr", false, registryProblem},
 		{c.CallbackURL, "SOCKERLESS_CALLBACK_URL", "callback-url", false, callbackProblem},
+		{c.CallbackProxy, "SOCKERLESS_CALLBACK_PROXY", "callback-proxy", false, proxyProblem},
 		{c.Resolver, "SOCKERLESS_ACA_RESOLVER", "resolver", false, resolverProblem},
 		{c.EndpointURL, "SOCKERLESS_ENDPOINT_URL", "endpoint-url", false, endpointProblem},
 	} {
@@ -176,6 +182,17 @@ func callbackProblem(v string) string {
 		return fmt.Sprintf("is %q, which is no http or https URL", redact(v))
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		return "must have no user, query or fragment"
+	}
+	return ""
+}
+
+// directProxy as Config.CallbackProxy says that agents use none.
+const directProxy = "direct"
+
+func proxyProblem(v string) string {
+	u, err := url.Parse(v)
+	if v != directProxy && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		return fmt.Sprintf("is %q, which is neither an http or https URL nor %q", redact(v), directProxy)
 	}
 	return ""
 }

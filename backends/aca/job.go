@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"math"
+	"net/url"
 	"regexp"
 	"strings"
 
@@ -24,6 +25,7 @@ const (
 	agentInImage  = "/sockerless-agent" // where the agent is in its own image
 	runSecret     = "run-secret"
 	pullSecret    = "pull-secret"
+	proxySecret   = "callback-proxy"
 	agentPort     = "9111"
 )
 
@@ -172,6 +174,9 @@ func (d *Driver) job(spec driver.Spec, agentImage string) (armappcontainers.Job,
 	secrets = append(secrets, &armappcontainers.Secret{
 		Name: to.Ptr(runSecret), Value: to.Ptr(base64.RawURLEncoding.EncodeToString(spec.Secret)),
 	})
+	if d.proxyHasUser() {
+		secrets = append(secrets, &armappcontainers.Secret{Name: to.Ptr(proxySecret), Value: to.Ptr(d.config.CallbackProxy)})
+	}
 	lifetime := spec.MaxRuntime
 	if lifetime == 0 {
 		lifetime = d.config.MaxRuntime
@@ -253,6 +258,12 @@ func (d *Driver) environment(spec driver.Spec) []*armappcontainers.EnvironmentVa
 	} else {
 		add("SOCKERLESS_CALLBACK_URL", d.config.CallbackURL) // the agent adds AgentRoute
 	}
+	switch proxy := d.config.CallbackProxy; {
+	case d.proxyHasUser():
+		env = append(env, &armappcontainers.EnvironmentVar{Name: to.Ptr("SOCKERLESS_PROXY"), SecretRef: to.Ptr(proxySecret)})
+	case proxy != "" && !d.config.forward():
+		add("SOCKERLESS_PROXY", proxy)
+	}
 	if d.callbackCA != "" {
 		add("SOCKERLESS_CA", d.callbackCA)
 	}
@@ -260,6 +271,12 @@ func (d *Driver) environment(spec driver.Spec) []*armappcontainers.EnvironmentVa
 		add("SOCKERLESS_ORPHAN", spec.Orphan.String())
 	}
 	return env
+}
+
+// proxyHasUser says whether the proxy's URL is a secret.
+func (d *Driver) proxyHasUser() bool {
+	u, err := url.Parse(d.config.CallbackProxy)
+	return !d.config.forward() && err == nil && u.User != nil
 }
 
 // AgentRoute is where, below the callback URL, agents find the backend's hub.

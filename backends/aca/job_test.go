@@ -146,6 +146,28 @@ func TestPrivateAuthorityForTheCallback(t *testing.T) {
 	}
 }
 
+// The proxy to the callback reaches the agent, and what is secret of it as a secret only.
+func TestProxyForTheCallback(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ proxy, variable, secret string }{
+		{"http://proxy.example:3128", `{"name":"SOCKERLESS_PROXY","value":"http://proxy.example:3128"}`, ""},
+		{"direct", `{"name":"SOCKERLESS_PROXY","value":"direct"}`, ""},
+		{
+			"http://me:hunter2@proxy.example:3128", `{"name":"SOCKERLESS_PROXY","secretRef":"callback-proxy"}`,
+			`{"name":"callback-proxy","value":"http://me:hunter2@proxy.example:3128"}`,
+		},
+	} {
+		tc := calm(t, func(conf *aca.Config) { conf.CallbackProxy = c.proxy })
+		text, err := json.Marshal(putOf(t, tc, tc.spec()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(text), c.variable) || !strings.Contains(string(text), c.secret) || strings.Count(string(text), c.proxy) != 1 {
+			t.Errorf("%s: job is %s", c.proxy, text)
+		}
+	}
+}
+
 // User code must not be able to mint the tokens of the identity that pulls.
 func TestNoIdentityInside(t *testing.T) {
 	t.Parallel()

@@ -28,6 +28,7 @@ The agent is configured by its environment:
   SOCKERLESS_RUN_SECRET     its secret, the base64url of 32 bytes
   SOCKERLESS_CALLBACK_URL   the backend to dial; or
   SOCKERLESS_AGENT_LISTEN   where the backend dials the agent: host:port or unix:/path
+  SOCKERLESS_PROXY          URL of the proxy to the backend, or "direct" (default: what HTTPS_PROXY, HTTP_PROXY and NO_PROXY say)
   SOCKERLESS_CA             base64 of the PEM certificates that verify an https callback (default: the system's)
   SOCKERLESS_HOLD           how long it waits to be told to start (default 10m)
   SOCKERLESS_ORPHAN         how long it stays after an exit that nobody acknowledges (default 15m)
