@@ -122,6 +122,10 @@ type ContainerService interface {
 
 	// WriteTree unpacks a tar stream into an existing folder.
 	WriteTree(ctx context.Context, ref, path string, opt WriteOptions, tar io.Reader) error
+
+	// Export returns the container's whole root file system as a tar stream, without what is mounted in it; the caller
+	// closes it. One that was cut off ends as ReadTree's does.
+	Export(ctx context.Context, ref string) (io.ReadCloser, error)
 }
 
 // CreateRequest is what to create. Config is required.

@@ -78,6 +78,7 @@ type boxOptions struct {
 	noLink     bool
 	wrap       []string     // a program that starts the agent
 	who        *credentials // by default new ones
+	root       string       // the agent's root file system, with the program in it; mounts are its own
 }
 
 // credentials are those of a run.
@@ -96,12 +97,17 @@ func newCredentials() *credentials {
 // newBox starts an agent. It and all that it started are gone at the test's end.
 func newBox(t testing.TB, opt boxOptions) *box {
 	t.Helper()
-	parent, err := os.MkdirTemp("", "agent-box-")
-	if err != nil {
-		t.Fatal(err)
+	parent, inside := opt.root, "/.sockerless"
+	dir := opt.root + inside
+	if opt.root == "" {
+		var err error
+		if parent, err = os.MkdirTemp("", "agent-box-"); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(parent) })
+		dir = filepath.Join(parent, "a")
+		inside = dir
 	}
-	t.Cleanup(func() { os.RemoveAll(parent) })
-	dir := filepath.Join(parent, "a")
 	if err := os.Mkdir(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
@@ -120,8 +126,8 @@ func newBox(t testing.TB, opt boxOptions) *box {
 	b.cmd.Env = append([]string{
 		"SOCKERLESS_RUN_ID=" + b.runID,
 		"SOCKERLESS_RUN_SECRET=" + base64.RawURLEncoding.EncodeToString(b.secret),
-		"SOCKERLESS_AGENT_LISTEN=unix:" + b.socket(),
-		"SOCKERLESS_DIR=" + dir,
+		"SOCKERLESS_AGENT_LISTEN=unix:" + inside + "/s",
+		"SOCKERLESS_DIR=" + inside,
 		"CONTAINER_APP_JOB_EXECUTION_NAME=job-abc",
 	}, opt.env...)
 	b.cmd.Stdout, b.cmd.Stderr = b.stdout, b.stderr

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sockerless/sockerless/agent/protocol"
+	"github.com/sockerless/sockerless/wire"
 )
 
 // benchBox is a box with a process to exec beside.
@@ -102,7 +103,7 @@ func BenchmarkWriteFile(b *testing.B) {
 	data := box.readTar(path + "/f")
 	b.SetBytes(bulk)
 	for b.Loop() {
-		if err := box.Write(box.ctx(), protocol.WriteRequest{Path: path}, bytes.NewReader(data)); err != nil {
+		if err := box.Write(box.ctx(), protocol.WriteRequest{Path: wire.Bytes(path)}, bytes.NewReader(data)); err != nil {
 			b.Fatal(err)
 		}
 	}

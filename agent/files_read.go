@@ -1,8 +1,6 @@
 package agent
 
 import (
-	"archive/tar"
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -24,232 +22,187 @@ const copySize = 64 << 10
 
 // stat describes a path. A link is described itself, with the end of its chain.
 func (a *Agent) stat(_ context.Context, req protocol.FileRequest) (protocol.FileStat, error) {
-	return statPath(req.Path)
-}
-
-func statPath(path string) (protocol.FileStat, error) {
-	if err := checkPath(path); err != nil {
-		return protocol.FileStat{}, err
-	}
-	fi, err := os.Lstat(path)
+	t, s, err := a.open(string(req.Path))
 	if err != nil {
-		return protocol.FileStat{}, fileError(path, err)
+		return s, err
 	}
-	s := protocol.FileStat{Name: filepath.Base(path), Size: fi.Size(), Mode: uint32(fi.Mode()), ModTime: fi.ModTime()}
-	if fi.Mode()&os.ModeSymlink != 0 {
-		s.LinkTarget = follow(path)
-	}
+	t.close()
 	return s, nil
 }
 
 // read returns a path as a tar whose top entry has the path's last element as its name, as dockerd has it. A link is
 // itself; a path that ends in a slash or a dot is what is behind it.
-func (a *Agent) read(_ context.Context, req protocol.FileRequest) (protocol.FileStat, io.ReadCloser, error) {
-	s, err := statPath(req.Path)
+func (a *Agent) read(ctx context.Context, req protocol.FileRequest) (protocol.FileStat, io.ReadCloser, error) {
+	t, s, err := a.open(string(req.Path))
 	if err != nil {
 		return s, nil, err
 	}
-	if os.FileMode(s.Mode).IsRegular() {
-		// So that what cannot be read at all is a refusal, not a stream that breaks off.
-		f, err := os.OpenFile(req.Path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-		if err != nil {
-			return s, nil, fileError(req.Path, err)
+	r, err := a.send(ctx, t, filepath.Base(t.path), false)
+	return s, r, err
+}
+
+// export returns the whole root file system as a tar, without what is mounted in it.
+func (a *Agent) export(ctx context.Context, _ struct{}) (struct{}, io.ReadCloser, error) {
+	t, err := openTop("/")
+	if err != nil {
+		return struct{}{}, nil, err
+	}
+	r, err := a.send(ctx, t, "", true)
+	return struct{}{}, r, err
+}
+
+// send writes a tree as a tar, and closes it. What cannot be read at all is a refusal, where it can be told before, and not
+// a stream that breaks off.
+func (a *Agent) send(ctx context.Context, t *top, name string, whole bool) (io.ReadCloser, error) {
+	if !hasCapability(unix.CAP_DAC_READ_SEARCH) && !hasCapability(unix.CAP_DAC_OVERRIDE) {
+		if err := a.readable(ctx, t, whole); err != nil {
+			t.close()
+			return nil, err
 		}
-		f.Close()
 	}
 	r, w := io.Pipe()
 	done := a.busy()
 	go func() { // ends with the tree, or when r is closed
 		defer done()
-		w.CloseWithError(writeTree(w, req.Path, a.settings.Dir))
+		defer t.close()
+		w.CloseWithError(writeTree(w, a.walk(t, whole), t, name))
 	}()
-	return s, r, nil
+	return r, nil
 }
 
-// treeWriter writes a tree as a tar.
-type treeWriter struct {
-	tar   *tar.Writer
-	skip  string           // the agent's own folder
-	links map[inode]string // the first names of files that have several
-	buf   []byte
-}
-
-type inode struct{ dev, ino uint64 }
-
-// writeTree writes path as a tar to w.
-func writeTree(w io.Writer, path, skip string) error {
-	out := bufio.NewWriterSize(w, copySize)
-	t := &treeWriter{tar: tar.NewWriter(out), skip: skip, links: map[inode]string{}, buf: make([]byte, copySize)}
-	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil {
-		return fileError(path, err)
-	}
-	if err := t.add(path, filepath.Base(path), &st, st.Dev); err != nil {
-		return err
-	}
-	if err := t.tar.Close(); err != nil {
-		return err
-	}
-	return out.Flush()
-}
-
-// add writes a path, and what is below it. dev is where the directory is that it was found in.
-func (t *treeWriter) add(path, name string, st *unix.Stat_t, dev uint64) error {
-	h := &tar.Header{
-		Format: tar.FormatPAX, Name: name, Mode: int64(st.Mode & 0o7777), Uid: int(st.Uid), Gid: int(st.Gid),
-		// dockerd truncates to seconds too; more would cost a PAX record for every entry.
-		ModTime: time.Unix(st.Mtim.Sec, 0),
-	}
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFDIR:
-		return t.addDir(path, h, st, dev)
-	case unix.S_IFREG:
-		return t.addFile(path, h, st)
-	case unix.S_IFLNK:
-		target, err := os.Readlink(path)
-		if err != nil {
-			return vanished(fileError(path, err))
-		}
-		h.Typeflag, h.Linkname = tar.TypeSymlink, target
-	case unix.S_IFCHR, unix.S_IFBLK:
-		h.Typeflag = tar.TypeChar
-		if st.Mode&unix.S_IFMT == unix.S_IFBLK {
-			h.Typeflag = tar.TypeBlock
-		}
-		h.Devmajor, h.Devminor = int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev))
-	case unix.S_IFIFO:
-		h.Typeflag = tar.TypeFifo
-	default:
-		return nil // a socket means nothing without the process behind it; dockerd leaves it out too
-	}
-	if t.linked(h, st) {
-		h.Typeflag = tar.TypeLink
-	}
-	return t.tar.WriteHeader(h)
-}
-
-func (t *treeWriter) addDir(path string, h *tar.Header, st *unix.Stat_t, dev uint64) error {
-	if filepath.Clean(path) == t.skip {
-		return nil
-	}
-	h.Typeflag = tar.TypeDir
-	prefix := h.Name
-	if prefix == "/" {
-		prefix = ""
-	}
-	h.Name = prefix + "/"
-	addXattrs(h, path)
-	if err := t.tar.WriteHeader(h); err != nil {
-		return err
-	}
-	if st.Dev != dev && virtual(path) {
-		return nil
-	}
-	entries, err := os.ReadDir(path)
-	if err != nil {
-		return vanished(fileError(path, err))
-	}
-	for _, e := range entries {
-		below := filepath.Join(path, e.Name())
-		var child unix.Stat_t
-		err := unix.Lstat(below, &child)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return fileError(below, err)
-		}
-		if err := t.add(below, prefix+"/"+e.Name(), &child, st.Dev); err != nil {
+// readable looks for what this user may not read.
+func (a *Agent) readable(ctx context.Context, t *top, whole bool) error {
+	w := a.walk(t, whole)
+	return w.visit(t, "", func(at int, f *file) error {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-func (t *treeWriter) addFile(path string, h *tar.Header, st *unix.Stat_t) error {
-	if t.linked(h, st) {
-		h.Typeflag = tar.TypeLink
-		return t.tar.WriteHeader(h)
-	}
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return vanished(fileError(path, err))
-	}
-	f := os.NewFile(uintptr(fd), path)
-	defer f.Close()
-	var now unix.Stat_t
-	if err := unix.Fstat(fd, &now); err != nil {
-		return fileError(path, err)
-	}
-	if now.Mode&unix.S_IFMT != unix.S_IFREG {
-		return fmt.Errorf("cannot read %s: it was replaced while it was read", path)
-	}
-	h.Typeflag, h.Size = tar.TypeReg, now.Size
-	addXattrs(h, path)
-	if err := t.tar.WriteHeader(h); err != nil {
-		return err
-	}
-	// A file that grows is cut at the size that the header tells; one that shrinks leaves nothing true to write.
-	n, err := io.CopyBuffer(t.tar, io.LimitReader(f, now.Size), t.buf)
-	if err != nil {
-		return fileError(path, err)
-	}
-	if n < now.Size {
-		return fmt.Errorf("cannot read %s: it became shorter while it was read", path)
-	}
-	return nil
-}
-
-// linked reports whether the file is in the tar already, under another name, and notes that name in h.
-func (t *treeWriter) linked(h *tar.Header, st *unix.Stat_t) bool {
-	if st.Nlink < 2 {
-		return false
-	}
-	key := inode{st.Dev, st.Ino}
-	first, ok := t.links[key]
-	if !ok {
-		t.links[key] = h.Name
-		return false
-	}
-	h.Linkname, h.Devmajor, h.Devminor = first, 0, 0
-	return true
-}
-
-// addXattrs adds what a copy must keep: capabilities, as dockerd does.
-func addXattrs(h *tar.Header, path string) {
-	const name = "security.capability"
-	value := make([]byte, 64)
-	if n, err := unix.Lgetxattr(path, name, value); err == nil && n > 0 {
-		h.PAXRecords = map[string]string{xattrRecord + name: string(value[:n])}
-	}
-}
-
-const xattrRecord = "SCHILY.xattr."
-
-// virtual says whether a mount point is the kernel's or the platform's, which Docker's view of a container's files does not have.
-func virtual(path string) bool {
-	var fs unix.Statfs_t
-	if unix.Statfs(path, &fs) != nil {
-		return false
-	}
-	switch fs.Type {
-	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC,
-		unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.SECURITYFS_MAGIC, unix.BPF_FS_MAGIC, unix.BINFMTFS_MAGIC, mqueueMagic:
-		return true
-	case unix.TMPFS_MAGIC:
-		return filepath.Clean(path) == "/dev"
-	}
-	return false
-}
-
-const mqueueMagic = 0x19800202 // linux/ipc/mqueue.c; x/sys has no name for it
-
-// vanished takes the error away from what was deleted between the listing and the reading.
-func vanished(err error) error {
-	if protocol.HasCode(err, protocol.CodeNoPath) {
+		want := uint32(unix.R_OK)
+		switch {
+		case f.hidden:
+			return nil
+		case f.isDir():
+			want |= unix.X_OK
+		case f.mode&unix.S_IFMT != unix.S_IFREG:
+			return nil
+		}
+		err := unix.Faccessat2(at, f.base, want, unix.AT_EACCESS)
+		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+			return wire.Errorf(protocol.CodePermission, "cannot read %s: the container runs as uid %d, which may not: %v",
+				w.path(f.rel), os.Geteuid(), err)
+		}
 		return nil
+	})
+}
+
+// top is an opened path: a directory and a name in it, which is "." if the path is to be a directory itself.
+type top struct {
+	path string
+	at   int
+	base string
+}
+
+func (t *top) close() { closeFD(t.at) }
+
+// open opens a path that a user names and describes what is there. Docker's view of a container's files has no content
+// in /proc and the like, and the agent's own folder is nobody's business.
+func (a *Agent) open(path string) (*top, protocol.FileStat, error) {
+	var s protocol.FileStat
+	if err := checkPath(path); err != nil {
+		return nil, s, err
 	}
-	return err
+	t, err := openTop(path)
+	if err != nil {
+		return nil, s, err
+	}
+	f, err := lookup(t.at, t.base)
+	switch {
+	case err == nil && virtual(t.at) && (t.base != "." || f.mountKnown && !f.mount):
+		err = wire.Errorf(protocol.CodeNoPath, "%s: %v", path, unix.ENOENT)
+	case err == nil:
+		err = a.foreign(path, t.at, t.base)
+	default:
+		err = fileError(path, err)
+	}
+	if err != nil {
+		t.close()
+		return nil, s, err
+	}
+	mode := fileMode(f.mode)
+	s = protocol.FileStat{Name: filepath.Base(path), Size: f.size, Mode: uint32(mode), ModTime: f.modified()}
+	if mode&os.ModeSymlink != 0 {
+		s.LinkTarget = follow(path)
+	}
+	return t, s, nil
+}
+
+func openTop(path string) (*top, error) {
+	dir, base := filepath.Split(path)
+	if base == "" || base == "." || base == ".." {
+		dir, base = path, "."
+	}
+	fd, err := openPath(dir)
+	if err != nil {
+		return nil, fileError(path, err)
+	}
+	return &top{path, fd, base}, nil
+}
+
+// openPath opens a directory by a path whose links are followed, but for those in /proc that lead anywhere.
+func openPath(dir string) (int, error) {
+	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC
+	fd, err := unix.Openat2(unix.AT_FDCWD, dir, &unix.OpenHow{Flags: flags, Resolve: unix.RESOLVE_NO_MAGICLINKS})
+	switch err {
+	case unix.ENOSYS, unix.EPERM: // before Linux 5.6, or under a filter that does not know the call
+		return unix.Open(dir, flags, 0)
+	case unix.ELOOP:
+		if _, err := filepath.EvalSymlinks(dir); err == nil {
+			return -1, unix.ENOENT
+		}
+	}
+	return fd, err
+}
+
+// foreign refuses what is in the agent's own folder: it belongs neither to the image nor to the container.
+func (a *Agent) foreign(path string, at int, base string) error {
+	real, err := filepath.EvalSymlinks(a.settings.Dir)
+	if err != nil {
+		return fmt.Errorf("cannot find the agent's own folder: %w", err)
+	}
+	// Without a /proc nothing else says where a descriptor is; then the name has to.
+	where := filepath.Clean(path)
+	if dir, ok := readlink(unix.AT_FDCWD, descriptor(at)); ok {
+		where = filepath.Join(dir, base)
+	}
+	if _, ok := below(real, where); ok {
+		return wire.Errorf(protocol.CodePermission, "%s: it belongs to Sockerless", path)
+	}
+	return nil
+}
+
+// fileMode translates a mode to Go's, which Docker's API speaks.
+func fileMode(mode uint32) os.FileMode {
+	m := os.FileMode(mode & 0o777)
+	switch mode & unix.S_IFMT {
+	case unix.S_IFBLK:
+		m |= os.ModeDevice
+	case unix.S_IFCHR:
+		m |= os.ModeDevice | os.ModeCharDevice
+	case unix.S_IFDIR:
+		m |= os.ModeDir
+	case unix.S_IFIFO:
+		m |= os.ModeNamedPipe
+	case unix.S_IFLNK:
+		m |= os.ModeSymlink
+	case unix.S_IFSOCK:
+		m |= os.ModeSocket
+	}
+	for bit, flag := range map[uint32]os.FileMode{unix.S_ISUID: os.ModeSetuid, unix.S_ISGID: os.ModeSetgid, unix.S_ISVTX: os.ModeSticky} {
+		if mode&bit != 0 {
+			m |= flag
+		}
+	}
+	return m
 }
 
 // follow returns the absolute path at the end of a chain of links, also where nothing is there.
@@ -306,3 +259,13 @@ func fileError(path string, err error) error {
 	}
 	return wire.Errorf(code, "%s: %v", path, errno)
 }
+
+// vanished takes the error away from what was deleted between the listing and the reading.
+func vanished(err error) error {
+	if errors.Is(err, unix.ENOENT) || protocol.HasCode(err, protocol.CodeNoPath) {
+		return nil
+	}
+	return err
+}
+
+func (f *file) modified() time.Time { return time.Unix(f.mtime.Sec, int64(f.mtime.Nsec)) }

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sockerless/sockerless/agent/protocol"
+	"github.com/sockerless/sockerless/wire"
 )
 
 // readTar reads a path through the agent.
@@ -35,7 +36,7 @@ func (b *box) readTar(path string) []byte {
 }
 
 // list describes the entries of a tar, one a line.
-func list(t *testing.T, data []byte) []string {
+func list(t testing.TB, data []byte) []string {
 	t.Helper()
 	var all []string
 	for r := tar.NewReader(bytes.NewReader(data)); ; {
@@ -62,7 +63,7 @@ func list(t *testing.T, data []byte) []string {
 }
 
 // makeTar packs entries; a regular one's content is its Linkname.
-func makeTar(t *testing.T, entries ...tar.Header) []byte {
+func makeTar(t testing.TB, entries ...tar.Header) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -195,7 +196,7 @@ func TestCopyKeepsWhatFilesAre(t *testing.T) {
 		os.Lchown(from+"/d/dangling", 12, 34)
 		os.Lchown(from+"/d/sub/f", 12, 34)
 	}
-	if err := b.Write(b.ctx(), protocol.WriteRequest{Path: to}, bytes.NewReader(b.readTar(from+"/d"))); err != nil {
+	if err := b.Write(b.ctx(), protocol.WriteRequest{Path: wire.Bytes(to)}, bytes.NewReader(b.readTar(from+"/d"))); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(tree(t, from), tree(t, to)); diff != "" {
@@ -256,7 +257,7 @@ func TestWriteStaysInside(t *testing.T) {
 			os.Mkdir(dir+"/outside", 0o755)
 			os.WriteFile(dir+"/outside/secret", []byte("secret"), 0o644)
 			os.Mkdir(dir+"/target", 0o755)
-			err := b.Write(b.ctx(), protocol.WriteRequest{Path: dir + "/target"}, bytes.NewReader(makeTar(t, test.entries...)))
+			err := b.Write(b.ctx(), protocol.WriteRequest{Path: wire.Bytes(dir + "/target")}, bytes.NewReader(makeTar(t, test.entries...)))
 			if test.code == "" && err != nil {
 				t.Error(err)
 			} else if test.code != "" {
@@ -286,7 +287,7 @@ func TestWriteFollowsAnAbsoluteLinkInside(t *testing.T) {
 	os.MkdirAll(dir+"/run", 0o755)
 	os.MkdirAll(dir+"/var", 0o755)
 	os.Symlink(dir+"/run", dir+"/var/run")
-	if err := b.Write(b.ctx(), protocol.WriteRequest{Path: dir}, bytes.NewReader(makeTar(t, file("var/run/pid", "1")))); err != nil {
+	if err := b.Write(b.ctx(), protocol.WriteRequest{Path: wire.Bytes(dir)}, bytes.NewReader(makeTar(t, file("var/run/pid", "1")))); err != nil {
 		t.Fatal(err)
 	}
 	if data, err := os.ReadFile(dir + "/run/pid"); err != nil || string(data) != "1" {
@@ -315,7 +316,7 @@ func TestWriteOverWhatIsThere(t *testing.T) {
 			os.Mkdir(dir+"/d", 0o755)
 			os.WriteFile(dir+"/d/x", []byte("old"), 0o644)
 			os.WriteFile(dir+"/f", []byte("old"), 0o644)
-			err := b.Write(b.ctx(), protocol.WriteRequest{Path: dir, NoOverwriteDirNonDir: test.keep}, bytes.NewReader(makeTar(t, test.entry)))
+			err := b.Write(b.ctx(), protocol.WriteRequest{Path: wire.Bytes(dir), NoOverwriteDirNonDir: test.keep}, bytes.NewReader(makeTar(t, test.entry)))
 			if test.code == "" && err != nil {
 				t.Error(err)
 			} else if test.code != "" {
@@ -353,7 +354,7 @@ func TestWriteBadInput(t *testing.T) {
 		{"empty", dir, nil, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			err := b.Write(b.ctx(), protocol.WriteRequest{Path: test.path}, bytes.NewReader(test.body))
+			err := b.Write(b.ctx(), protocol.WriteRequest{Path: wire.Bytes(test.path)}, bytes.NewReader(test.body))
 			if test.code == "" && err != nil {
 				t.Error(err)
 			} else if test.code != "" {
@@ -388,17 +389,17 @@ func TestFilesAsAnOrdinaryUser(t *testing.T) {
 	wantCode(t, err, protocol.CodePermission)
 
 	body := makeTar(t, tar.Header{Typeflag: tar.TypeReg, Name: "f", Linkname: "1", Uid: 1000, Gid: 1000})
-	if err := b.Write(b.ctx(), protocol.WriteRequest{Path: dir}, bytes.NewReader(body)); err != nil {
+	if err := b.Write(b.ctx(), protocol.WriteRequest{Path: wire.Bytes(dir)}, bytes.NewReader(body)); err != nil {
 		t.Fatal(err)
 	}
-	err = b.Write(b.ctx(), protocol.WriteRequest{Path: dir, CopyUIDGID: true}, bytes.NewReader(body))
+	err = b.Write(b.ctx(), protocol.WriteRequest{Path: wire.Bytes(dir), CopyUIDGID: true}, bytes.NewReader(body))
 	wantCode(t, err, protocol.CodePermission)
-	if err := b.Write(b.ctx(), protocol.WriteRequest{Path: dir, CopyUIDGID: true, User: "65534:65534"}, bytes.NewReader(body)); err != nil {
+	if err := b.Write(b.ctx(), protocol.WriteRequest{Path: wire.Bytes(dir), CopyUIDGID: true, User: "65534:65534"}, bytes.NewReader(body)); err != nil {
 		t.Fatal(err)
 	}
 	err = b.Write(b.ctx(), protocol.WriteRequest{Path: "/"}, bytes.NewReader(body))
 	wantCode(t, err, protocol.CodePermission)
-	err = b.Write(b.ctx(), protocol.WriteRequest{Path: dir}, bytes.NewReader(makeTar(t, tar.Header{Typeflag: tar.TypeChar, Name: "null", Devmajor: 1, Devminor: 3})))
+	err = b.Write(b.ctx(), protocol.WriteRequest{Path: wire.Bytes(dir)}, bytes.NewReader(makeTar(t, tar.Header{Typeflag: tar.TypeChar, Name: "null", Devmajor: 1, Devminor: 3})))
 	wantCode(t, err, protocol.CodePermission)
 }
 
@@ -408,7 +409,7 @@ func TestWriteMakesHoles(t *testing.T) {
 	dir := t.TempDir()
 	content := strings.Repeat("\x00", 10<<20) + "middle" + strings.Repeat("\x00", 10<<20)
 	body := makeTar(t, file("holes", content), file("all", strings.Repeat("\x00", 1<<20)), file("none", ""))
-	if err := b.Write(b.ctx(), protocol.WriteRequest{Path: dir}, bytes.NewReader(body)); err != nil {
+	if err := b.Write(b.ctx(), protocol.WriteRequest{Path: wire.Bytes(dir)}, bytes.NewReader(body)); err != nil {
 		t.Fatal(err)
 	}
 	if data, err := os.ReadFile(dir + "/holes"); err != nil || string(data) != content {

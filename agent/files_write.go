@@ -13,7 +13,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -27,18 +26,22 @@ import (
 // write unpacks a tar into a directory.
 func (a *Agent) write(ctx context.Context, req protocol.WriteRequest, body io.Reader) (struct{}, error) {
 	defer a.busy()()
-	return struct{}{}, unpack(ctx, req, body)
-}
-
-func unpack(ctx context.Context, req protocol.WriteRequest, body io.Reader) error {
-	if err := checkPath(req.Path); err != nil {
-		return err
+	if err := checkPath(string(req.Path)); err != nil {
+		return struct{}{}, err
 	}
 	x, err := newUnpacker(ctx, req)
 	if err != nil {
-		return err
+		return struct{}{}, err
 	}
 	defer x.close()
+	if err := x.keepOut(a); err != nil {
+		return struct{}{}, err
+	}
+	return struct{}{}, x.unpack(body)
+}
+
+// unpack reads the request's body to its end.
+func (x *unpacker) unpack(body io.Reader) error {
 	archive, err := decompress(body)
 	if err != nil {
 		return err
@@ -49,6 +52,22 @@ func unpack(ctx context.Context, req protocol.WriteRequest, body io.Reader) erro
 	// What is behind the archive's end belongs to the request: its connection is used again.
 	_, err = io.Copy(io.Discard, body)
 	return err
+}
+
+// keepOut keeps the archive out of the agent's own folder, and out of what the kernel shows in files: writing there
+// changes the machine, or the agent.
+func (x *unpacker) keepOut(a *Agent) error {
+	if virtual(x.root) {
+		return errKernels
+	}
+	if err := a.foreign(string(x.req.Path), x.root, "."); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if unix.Stat(a.settings.Dir, &st) == nil { // else there is nothing to keep out of
+		x.agents = inode{st.Dev, st.Ino}
+	}
+	return nil
 }
 
 // decompress undoes what the Docker API allows an archive to be packed with, as far as the standard library can.
@@ -86,6 +105,7 @@ type unpacker struct {
 	chown   bool // the agent may give files away
 	dirs    []madeDir
 	buf     []byte
+	agents  inode // the agent's own folder, which is not touched
 
 	parent place // of the last entry; the next one often has the same
 	name   string
@@ -103,27 +123,36 @@ type madeDir struct {
 }
 
 func newUnpacker(ctx context.Context, req protocol.WriteRequest) (*unpacker, error) {
-	base, err := filepath.EvalSymlinks(req.Path)
+	at := string(req.Path)
+	root, err := openPath(at)
 	if err != nil {
-		return nil, fileError(req.Path, err)
+		return nil, fileError(at, err)
+	}
+	// Where that is now. Without a /proc the path tells, as long as nobody changes what it leads through.
+	again := descriptor(root)
+	base, ok := readlink(unix.AT_FDCWD, again)
+	if !ok {
+		if base, err = filepath.EvalSymlinks(at); err != nil {
+			closeFD(root)
+			return nil, fileError(at, err)
+		}
+		again = base
 	}
 	x := &unpacker{
-		stopped: ctx.Done(), req: req, base: base, uid: -1, gid: -1, chown: hasCapability(unix.CAP_CHOWN),
+		stopped: ctx.Done(), req: req, root: root, base: base, uid: -1, gid: -1, chown: hasCapability(unix.CAP_CHOWN),
 		buf: make([]byte, copySize), parent: place{fd: -1},
 	}
 	if req.CopyUIDGID && req.User != "" {
 		u, err := user.GetExecUserPath(req.User, nil, passwdFile, groupFile)
 		if err != nil {
+			closeFD(x.root)
 			return nil, wire.Errorf(protocol.CodeNoUser, "%v", err)
 		}
 		x.uid, x.gid = u.Uid, u.Gid
 	}
-	if x.root, err = unix.Open(base, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
-		return nil, fileError(req.Path, err)
-	}
-	if x.rooted, err = os.OpenRoot(base); err != nil {
+	if x.rooted, err = os.OpenRoot(again); err != nil {
 		closeFD(x.root)
-		return nil, fileError(req.Path, err)
+		return nil, fileError(at, err)
 	}
 	return x, nil
 }
@@ -177,7 +206,11 @@ func (x *unpacker) entry(h *tar.Header, content io.Reader) error {
 	if err != nil {
 		return fileError(x.path(name), err)
 	}
-	exists, err := x.clear(parent, base, name, h.Typeflag == tar.TypeDir)
+	isDir := h.Typeflag == tar.TypeDir
+	exists, err := x.clear(parent, base, name, isDir)
+	if isDir && exists && errors.Is(err, errKernels) {
+		return nil // an archive of a whole root file system has a folder for each mount point
+	}
 	if err != nil {
 		return err
 	}
@@ -213,7 +246,7 @@ func (x *unpacker) escape(name string) error {
 	return wire.Errorf(protocol.CodeInvalid, "the archive's entry %q leads out of %s", name, x.req.Path)
 }
 
-func (x *unpacker) path(name string) string { return filepath.Join(x.req.Path, name) }
+func (x *unpacker) path(name string) string { return filepath.Join(string(x.req.Path), name) }
 
 // open returns the directory of a clean name and the name's last element. With makeDirs it makes directories that are missing.
 func (x *unpacker) open(name string, makeDirs bool) (place, string, error) {
@@ -279,6 +312,10 @@ func (x *unpacker) walk(dir string, makeDirs bool) (place, error) {
 		}
 		if err == nil {
 			stack = append(stack, place{fd, path.Join(at.rel, next)})
+			if err := x.enterable(fd); err != nil {
+				leave()
+				return place{}, err
+			}
 			continue
 		}
 		target, isLink := readlink(at.fd, next)
@@ -309,6 +346,23 @@ func (x *unpacker) walk(dir string, makeDirs bool) (place, error) {
 	return last, nil
 }
 
+// enterable refuses directories that are not the container's.
+func (x *unpacker) enterable(fd int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	switch own := (inode{st.Dev, st.Ino}); {
+	case own == x.agents:
+		return wire.Errorf(protocol.CodePermission, "cannot write to Sockerless's own folder")
+	case virtual(fd):
+		return errKernels
+	}
+	return nil
+}
+
+var errKernels = wire.Errorf(protocol.CodePermission, "cannot write to what is the kernel's: /proc, /sys and the like")
+
 // below returns p relative to base, if it is below it or the same.
 func below(base, p string) (string, bool) {
 	if base == "/" {
@@ -331,6 +385,17 @@ func (x *unpacker) clear(parent place, base, name string, isDir bool) (exists bo
 		return false, fileError(x.path(name), err)
 	}
 	wasDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	if wasDir {
+		fd, err := openDir(parent.fd, base)
+		if err != nil {
+			return false, fileError(x.path(name), err)
+		}
+		err = x.enterable(fd)
+		closeFD(fd)
+		if err != nil {
+			return true, err
+		}
+	}
 	switch {
 	case wasDir && isDir:
 		return true, nil
@@ -471,7 +536,7 @@ func (x *unpacker) dress(parent int, base string, h *tar.Header) error {
 	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
 		return unix.ELOOP // somebody has put a link there meanwhile
 	}
-	self := "/proc/self/fd/" + strconv.Itoa(fd) // chmod and setxattr of a descriptor need one that is open for more
+	self := descriptor(fd) // chmod and setxattr of a descriptor need one that is open for more
 	if err := unix.Chmod(self, uint32(h.Mode)&0o7777); err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/sockerless/sockerless/agent/protocol"
 	"github.com/sockerless/sockerless/link"
 	"github.com/sockerless/sockerless/tape"
+	"github.com/sockerless/sockerless/wire"
 )
 
 // dialled starts an agent that dials, and returns it with the link that it made.
@@ -241,7 +242,7 @@ func TestNothingNoticesCuts(t *testing.T) {
 	wg.Go(func() {
 		for range 3 {
 			body := makeTar(t, file("f", string(random)))
-			if err := b.Write(b.ctx(), protocol.WriteRequest{Path: dir}, bytes.NewReader(body)); err != nil {
+			if err := b.Write(b.ctx(), protocol.WriteRequest{Path: wire.Bytes(dir)}, bytes.NewReader(body)); err != nil {
 				t.Errorf("write: %v", err)
 				return
 			}

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sockerless/sockerless/agent/protocol"
+	"github.com/sockerless/sockerless/wire"
 )
 
 func TestDetachReader(t *testing.T) {
@@ -182,7 +183,12 @@ func FuzzUnpack(f *testing.F) {
 		if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		unpack(t.Context(), protocol.WriteRequest{Path: target, NoOverwriteDirNonDir: keep}, bytes.NewReader(archive))
+		x, err := newUnpacker(t.Context(), protocol.WriteRequest{Path: wire.Bytes(target), NoOverwriteDirNonDir: keep})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.unpack(bytes.NewReader(archive))
+		x.close()
 		entries, err := os.ReadDir(dir)
 		if err != nil || len(entries) != 2 {
 			t.Fatalf("beside the target: %v, %v", entries, err)

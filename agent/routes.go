@@ -32,6 +32,7 @@ func (a *Agent) handler() http.Handler {
 	wire.HandleCall(m, protocol.PathStat, a.stat)
 	wire.HandleDownload(m, protocol.PathRead, a.read)
 	wire.HandleUpload(m, protocol.PathWrite, a.write)
+	wire.HandleDownload(m, protocol.PathExport, a.export)
 	return m
 }
 

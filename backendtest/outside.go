@@ -180,6 +180,46 @@ var files = []test{
 		_, err = s.b.Containers.Stat(s.Context(), "nobody", "/")
 		s.refused(err, sockerless.ENOTFOUND, "No such container: nobody")
 	}},
+	{"an export is a tar from the root, and may be left", func(s *session) {
+		id := s.sleeper()
+		body, err := s.b.Containers.Export(s.Context(), id)
+		if err != nil {
+			s.Fatal(err)
+		}
+		r := tar.NewReader(body)
+		for range 20 { // the mem driver's container has all of this machine
+			h, err := r.Next()
+			if err != nil {
+				s.Fatal(err)
+			}
+			if h.Name == "" || h.Name[0] == '/' || h.Name[0] == '.' && h.Typeflag == tar.TypeDir && len(h.Name) < 3 {
+				s.Errorf("entry %q", h.Name)
+			}
+		}
+		if err := body.Close(); err != nil {
+			s.Error(err)
+		}
+		_, err = s.b.Containers.Export(s.Context(), "nobody")
+		s.refused(err, sockerless.ENOTFOUND, "No such container: nobody")
+	}},
+	{"paths are bytes", func(s *session) {
+		id := s.sleeper()
+		path := "/tmp/" + unique("any")
+		quoted, plain := `"$(printf '`+path+`\377\376')"`, path+"\xff\xfe"
+		s.exec(id, sockerless.ExecConfig{Cmd: script("mkdir " + quoted)})
+		defer s.exec(id, sockerless.ExecConfig{Cmd: script("rmdir " + quoted)})
+		if _, err := s.b.Containers.Stat(s.Context(), id, plain); err != nil {
+			s.Error(err)
+		}
+		_, body, err := s.b.Containers.ReadTree(s.Context(), id, plain)
+		if err != nil {
+			s.Fatal(err)
+		}
+		body.Close()
+		if err := s.b.Containers.WriteTree(s.Context(), id, plain, sockerless.WriteOptions{}, strings.NewReader("")); err != nil {
+			s.Error(err)
+		}
+	}},
 	{"of an exited one, while it lingers", func(s *session) {
 		if !s.Linger {
 			s.Skip("this backend's containers do not linger")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sockerless/sockerless"
 	"github.com/sockerless/sockerless/agent/protocol"
+	"github.com/sockerless/sockerless/wire"
 )
 
 // runningAgent returns the agent of a container whose process runs, waiting for it while it is being started. check is
@@ -93,6 +94,27 @@ func (s containerService) ReadTree(ctx context.Context, ref, path string) (*dock
 	return pathStat(st), &download{ReadCloser: body, agent: a}, nil
 }
 
+// Export returns the container's root file system as a tar stream.
+func (s containerService) Export(ctx context.Context, ref string) (io.ReadCloser, error) {
+	c, err := s.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	a, err := c.filesAgent(ctx)
+	if err != nil {
+		return nil, err
+	}
+	body, err := a.client.Export(ctx)
+	if err != nil {
+		return nil, fileError(err, "/", ref)
+	}
+	c.mu.Lock()
+	c.event(events.ActionExport, nil)
+	c.mu.Unlock()
+	a.open.Add(1)
+	return &download{ReadCloser: body, agent: a}, nil
+}
+
 // download is a stream that the agent must not be told to leave under.
 type download struct {
 	io.ReadCloser
@@ -120,7 +142,7 @@ func (s containerService) WriteTree(ctx context.Context, ref, path string, opt s
 		return err
 	}
 	err = a.client.Write(ctx, protocol.WriteRequest{
-		Path: absolute(path), NoOverwriteDirNonDir: opt.NoOverwriteDirNonDir, CopyUIDGID: opt.CopyUIDGID, User: c.view.Load().Config.User,
+		Path: wire.Bytes(absolute(path)), NoOverwriteDirNonDir: opt.NoOverwriteDirNonDir, CopyUIDGID: opt.CopyUIDGID, User: c.view.Load().Config.User,
 	}, tar)
 	if err != nil {
 		return fileError(err, path, ref)

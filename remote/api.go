@@ -15,6 +15,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/sockerless/sockerless"
+	"github.com/sockerless/sockerless/wire"
 )
 
 // The route table. The comment names the shape, the arguments and the answer.
@@ -37,6 +38,7 @@ const (
 	pathContainerStat      = "/v1/containers/stat"       // call:     fileArgs -> *container.PathStat
 	pathContainerReadTree  = "/v1/containers/read-tree"  // download: fileArgs -> *container.PathStat and a tar
 	pathContainerWriteTree = "/v1/containers/write-tree" // upload:   writeArgs and a tar -> nothing
+	pathContainerExport    = "/v1/containers/export"     // download: ref -> nothing and a tar
 
 	pathExecCreate = "/v1/execs/create" // call:    execArgs -> id
 	pathExecStart  = "/v1/execs/start"  // session: execStartArgs
@@ -93,10 +95,14 @@ type (
 		Ref     string
 		Options sockerless.AttachOptions
 	}
-	fileArgs  struct{ Ref, Path string }
+	fileArgs struct {
+		Ref  string
+		Path wire.Bytes
+	}
 	writeArgs struct {
-		Ref, Path string
-		Options   sockerless.WriteOptions
+		Ref     string
+		Path    wire.Bytes
+		Options sockerless.WriteOptions
 	}
 	execArgs struct {
 		Ref    string

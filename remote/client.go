@@ -127,12 +127,12 @@ func (s containers) Attach(ctx context.Context, name string, opt sockerless.Atta
 }
 
 func (s containers) Stat(ctx context.Context, name, path string) (*container.PathStat, error) {
-	return call[*container.PathStat](ctx, s.client, pathContainerStat, fileArgs{name, path})
+	return call[*container.PathStat](ctx, s.client, pathContainerStat, fileArgs{name, wire.Bytes(path)})
 }
 
 func (s containers) ReadTree(ctx context.Context, name, path string) (*container.PathStat, io.ReadCloser, error) {
 	stat := new(container.PathStat)
-	body, err := s.wire.Download(ctx, pathContainerReadTree, fileArgs{name, path}, stat)
+	body, err := s.wire.Download(ctx, pathContainerReadTree, fileArgs{name, wire.Bytes(path)}, stat)
 	if err != nil {
 		return nil, nil, told(ctx, err)
 	}
@@ -140,7 +140,12 @@ func (s containers) ReadTree(ctx context.Context, name, path string) (*container
 }
 
 func (s containers) WriteTree(ctx context.Context, name, path string, opt sockerless.WriteOptions, tar io.Reader) error {
-	return told(ctx, s.wire.Upload(ctx, pathContainerWriteTree, writeArgs{name, path, opt}, tar, nil))
+	return told(ctx, s.wire.Upload(ctx, pathContainerWriteTree, writeArgs{name, wire.Bytes(path), opt}, tar, nil))
+}
+
+func (s containers) Export(ctx context.Context, name string) (io.ReadCloser, error) {
+	body, err := s.wire.Download(ctx, pathContainerExport, ref{name}, nil)
+	return body, told(ctx, err)
 }
 
 // execs is the ExecService of a Server.

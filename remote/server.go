@@ -187,13 +187,17 @@ func containerRoutes(m *http.ServeMux, s sockerless.ContainerService) {
 		return s.Attach(ctx, in.Ref, in.Options)
 	})
 	wire.HandleCall(m, pathContainerStat, func(ctx context.Context, in fileArgs) (*container.PathStat, error) {
-		return s.Stat(ctx, in.Ref, in.Path)
+		return s.Stat(ctx, in.Ref, string(in.Path))
 	})
 	wire.HandleDownload(m, pathContainerReadTree, func(ctx context.Context, in fileArgs) (*container.PathStat, io.ReadCloser, error) {
-		return s.ReadTree(ctx, in.Ref, in.Path)
+		return s.ReadTree(ctx, in.Ref, string(in.Path))
 	})
 	wire.HandleUpload(m, pathContainerWriteTree, func(ctx context.Context, in writeArgs, tar io.Reader) (nothing, error) {
-		return nothing{}, s.WriteTree(ctx, in.Ref, in.Path, in.Options, tar)
+		return nothing{}, s.WriteTree(ctx, in.Ref, string(in.Path), in.Options, tar)
+	})
+	wire.HandleDownload(m, pathContainerExport, func(ctx context.Context, in ref) (nothing, io.ReadCloser, error) {
+		tar, err := s.Export(ctx, in.Ref)
+		return nothing{}, tar, err
 	})
 }
 

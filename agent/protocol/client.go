@@ -98,14 +98,19 @@ func (c *Client) ExecState(ctx context.Context, id string) (ExecState, error) {
 
 // Stat describes a path.
 func (c *Client) Stat(ctx context.Context, path string) (FileStat, error) {
-	return call[FileStat](ctx, c, PathStat, FileRequest{path})
+	return call[FileStat](ctx, c, PathStat, FileRequest{wire.Bytes(path)})
 }
 
 // Read returns a path as a tar. The caller closes it.
 func (c *Client) Read(ctx context.Context, path string) (FileStat, io.ReadCloser, error) {
 	var stat FileStat
-	body, err := c.wire.Download(ctx, PathRead, FileRequest{path}, &stat)
+	body, err := c.wire.Download(ctx, PathRead, FileRequest{wire.Bytes(path)}, &stat)
 	return stat, body, err
+}
+
+// Export returns the root file system as a tar. The caller closes it.
+func (c *Client) Export(ctx context.Context) (io.ReadCloser, error) {
+	return c.wire.Download(ctx, PathExport, struct{}{}, nil)
 }
 
 // Write unpacks a tar into a directory.

@@ -36,6 +36,7 @@ const (
 	PathStat    = "/v1/files.stat"  // call:     FileRequest -> FileStat
 	PathRead    = "/v1/files.read"  // download: FileRequest -> FileStat and a tar
 	PathWrite   = "/v1/files.write" // upload:   WriteRequest and a tar -> nil
+	PathExport  = "/v1/files.all"   // download: nil -> nil and a tar of the root file system without its mounts
 )
 
 // The codes of an agent's refusals.
@@ -249,7 +250,7 @@ type LogsRequest struct {
 type AckRequest struct{ Log, Event uint64 }
 
 // FileRequest names a path inside the container, absolute.
-type FileRequest struct{ Path string }
+type FileRequest struct{ Path wire.Bytes }
 
 // FileStat describes a path, as Docker's X-Docker-Container-Path-Stat does.
 type FileStat struct {
@@ -265,7 +266,7 @@ type FileStat struct {
 // to User, as dockerd has it for a container with a user, or, without one, to whom the archive says; then
 // CodePermission is the answer where the agent may not do that.
 type WriteRequest struct {
-	Path                 string
+	Path                 wire.Bytes
 	NoOverwriteDirNonDir bool
 	CopyUIDGID           bool
 	User                 string // name|uid[:group|gid]: the container's user

@@ -114,7 +114,7 @@ var table = []route{
 	{"GET", "/containers/{name}/top", containers, (*api).topContainer},
 	{"GET", "/containers/{name}/logs", containers, (*api).containerLogs},
 	{"GET", "/containers/{name}/changes", containers, unsupported("listing changed files")},
-	{"GET", "/containers/{name}/export", containers, unsupported("exporting a container")},
+	{"GET", "/containers/{name}/export", containers, (*api).exportContainer},
 	{"GET", "/containers/{name}/stats", containers, unsupported("a container's statistics")},
 	{"POST", "/containers/{name}/resize", containers, (*api).resizeContainer},
 	{"POST", "/containers/{name}/start", containers, (*api).startContainer},

@@ -60,9 +60,23 @@ func (a *api) readArchive(w http.ResponseWriter, r *request) error {
 	if err := setStat(w.Header(), stat); err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", tarType)
+	return sendArchive(w, tarType, tar)
+}
+
+func (a *api) exportContainer(w http.ResponseWriter, r *request) error {
+	tar, err := a.backend.Containers.Export(r.Context(), r.name)
+	if err != nil {
+		return err
+	}
+	defer tar.Close()
+	return sendArchive(w, "application/octet-stream", tar)
+}
+
+// sendArchive answers with a tar. After an error the answer must be cut, or the tar would look whole.
+func sendArchive(w http.ResponseWriter, kind string, tar io.Reader) error {
+	w.Header().Set("Content-Type", kind)
 	w.WriteHeader(http.StatusOK)
-	_, err = io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{tar}, make([]byte, copyBuffer))
+	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{tar}, make([]byte, copyBuffer))
 	return err
 }
 

@@ -1,6 +1,7 @@
 package dockerapi_test
 
 import (
+	"archive/tar"
 	"bufio"
 	"encoding/json"
 	"io"
@@ -302,11 +303,28 @@ func TestArchive(t *testing.T) {
 	d.want("PUT", "/containers/c/archive?path=/tmp", "no archive at all", 400, "cannot read the archive")
 }
 
+func TestExport(t *testing.T) {
+	d := start(t)
+	d.create("c", `{"Image":"busybox:latest","Cmd":["true"]}`)
+	a := d.do("GET", "/containers/c/export", nil)
+	h, err := tar.NewReader(strings.NewReader(a.body)).Next()
+	if err != nil || a.status != 200 || a.header.Get("Content-Type") != "application/octet-stream" || h.Name != "etc/hostname" {
+		t.Errorf("%d %v, %v, %v", a.status, a.header, h, err)
+	}
+	d.want("GET", "/containers/nosuch/export", nil, 404, "No such container: nosuch")
+}
+
 // TestCutArchive: an archive that the backend cannot send whole must not look whole.
 func TestCutArchive(t *testing.T) {
 	d := start(t)
 	d.create("c", `{"Image":"busybox:latest","Cmd":["true"]}`)
 	d.memory.containers[0].files["/cut"] = "x"
+	if e, err := d.client().ContainerExport(t.Context(), "c", client.ContainerExportOptions{}); err == nil {
+		if _, err := io.Copy(io.Discard, e); err == nil {
+			t.Error("an export looks whole")
+		}
+		e.Close()
+	}
 	r, err := d.client().CopyFromContainer(t.Context(), "c", client.CopyFromContainerOptions{SourcePath: "/cut"})
 	if err != nil {
 		return // it was cut before the headers were out

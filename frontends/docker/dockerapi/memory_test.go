@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"maps"
 	"net"
 	"os/exec"
 	"path"
@@ -541,6 +542,27 @@ func (m memContainers) ReadTree(ctx context.Context, ref, name string) (*contain
 		return stat, io.NopCloser(io.MultiReader(&b, brokenReader{})), nil
 	}
 	return stat, io.NopCloser(&b), nil
+}
+
+// Export is the files of a container; one that has /cut cannot be exported whole.
+func (m memContainers) Export(ctx context.Context, ref string) (io.ReadCloser, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, err := m.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, name := range slices.Sorted(maps.Keys(c.files)) {
+		w.WriteHeader(&tar.Header{Name: name[1:], Size: int64(len(c.files[name])), Mode: 0o644})
+		io.WriteString(w, c.files[name])
+	}
+	w.Close()
+	if _, cut := c.files["/cut"]; cut {
+		return io.NopCloser(io.MultiReader(&b, brokenReader{})), nil
+	}
+	return io.NopCloser(&b), nil
 }
 
 type brokenReader struct{}
