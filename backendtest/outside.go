@@ -114,6 +114,30 @@ var logging = []test{
 	}},
 }
 
+// archiveOf is a tar of a folder with files in it.
+func archiveOf(s *session, dir string, files map[string]string) io.Reader {
+	s.Helper()
+	var archive bytes.Buffer
+	w := tar.NewWriter(&archive)
+	if dir != ".." {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: 0o755}); err != nil {
+			s.Fatal(err)
+		}
+	}
+	for name, content := range files {
+		if err := w.WriteHeader(&tar.Header{Name: dir + "/" + name, Mode: 0o644, Size: int64(len(content))}); err != nil {
+			s.Fatal(err)
+		}
+		if _, err := io.WriteString(w, content); err != nil {
+			s.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		s.Fatal(err)
+	}
+	return &archive
+}
+
 var files = []test{
 	{"out and in", func(s *session) {
 		id := s.sleeper()
@@ -201,6 +225,37 @@ var files = []test{
 		}
 		_, err = s.b.Containers.Export(s.Context(), "nobody")
 		s.refused(err, sockerless.ENOTFOUND, "No such container: nobody")
+	}},
+	{"into a container that has not run yet", func(s *session) {
+		dir := "/tmp/" + unique("early")
+		id := s.create(script("cat " + dir + "/one " + dir + "/two; rm -r " + dir))
+		exit := s.wait(id, docker.WaitConditionNextExit)
+		for _, files := range []map[string]string{{"one": "old", "two": "2\n"}, {"one": "1\n"}} {
+			if err := s.b.Containers.WriteTree(s.Context(), id, "/", sockerless.WriteOptions{}, archiveOf(s, dir[1:], files)); err != nil {
+				s.Fatal(err)
+			}
+		}
+		err := s.b.Containers.WriteTree(s.Context(), id, "/", sockerless.WriteOptions{}, strings.NewReader(strings.Repeat("no tar", 1000)))
+		s.refused(err, sockerless.EINVALID, "cannot read the archive")
+		err = s.b.Containers.WriteTree(s.Context(), id, "/", sockerless.WriteOptions{}, archiveOf(s, "..", map[string]string{"x": ""}))
+		s.refused(err, sockerless.EINVALID, "leads out of")
+		s.start(id)
+		exit()
+		s.same("output", s.logs(id, everything), "1\n2\n")
+	}},
+	{"into a container that has not run yet, where it cannot be", func(s *session) {
+		id := s.create(script("echo ran"))
+		if err := s.b.Containers.WriteTree(s.Context(), id, "/no/such/folder", sockerless.WriteOptions{}, archiveOf(s, ".", map[string]string{"f": "x"})); err != nil {
+			s.refused(err, sockerless.ENOTFOUND, "Could not find the file /no/such/folder")
+			return // it knows the image's files
+		}
+		err := s.b.Containers.Start(s.Context(), id)
+		if err == nil || !strings.Contains(err.Error(), "Could not find the file /no/such/folder") {
+			s.Errorf("start: %v", err)
+		}
+		if got := s.logs(id, everything); got != "" {
+			s.Errorf("it ran: %q", got)
+		}
 	}},
 	{"paths are bytes", func(s *session) {
 		id := s.sleeper()

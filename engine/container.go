@@ -179,6 +179,13 @@ func (e *Engine) find(ref string) (*container, error) {
 	return found, nil
 }
 
+// exists says whether there is a container with this id, or something of it.
+func (e *Engine) exists(id string) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.containers[id] != nil || e.buried[id]
+}
+
 // locked returns the container that ref means with its lock held.
 func (e *Engine) locked(ref string) (*container, error) {
 	c, err := e.find(ref)

@@ -56,6 +56,7 @@ type Options struct {
 	Links *link.Hub
 
 	Linger     time.Duration // how long an exited container's agent stays; 0: not at all
+	CopyLimit  int64         // bytes of what is copied into containers before their start, of all of them; 0: 4 GiB
 	StartWait  time.Duration // how long Start waits for the agent's word; 0: 50 s
 	MaxRuntime time.Duration // of one execution; 0: 7 days
 	SweepEvery time.Duration // between two listings for orphans, while there may be any; 0: 1 min
@@ -64,6 +65,7 @@ type Options struct {
 }
 
 const (
+	defaultCopyLimit  = 4 << 30
 	defaultStartWait  = 50 * time.Second // clients give up after 60
 	defaultMaxRuntime = 7 * 24 * time.Hour
 	defaultSweep      = time.Minute
@@ -77,6 +79,7 @@ type Engine struct {
 	store  store.Store
 	own    bool // the store is ours to close
 	logs   *logstore.Store
+	copies *copies
 	events *eventLog
 	execs  *execTable
 	id     string // of this installation, for docker info
@@ -126,12 +129,19 @@ func Open(ctx context.Context, opt Options) (*Engine, error) {
 		e.closeFiles() //nolint:errcheck // the first error is the one to tell
 		return nil, fmt.Errorf("cannot open engine: %w", err)
 	}
+	if e.copies, err = openCopies(filepath.Join(opt.Dir, "copies"), opt.CopyLimit); err != nil {
+		e.closeFiles() //nolint:errcheck // as above
+		return nil, fmt.Errorf("cannot open engine: %w", err)
+	}
 	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := e.recover(ctx); err != nil {
 		e.cancel()
 		e.work.Wait()
 		e.closeFiles() //nolint:errcheck // as above
 		return nil, fmt.Errorf("cannot open engine: %w", err)
+	}
+	if err := e.copies.tidy(e.exists); err != nil {
+		e.log.Warn("cannot delete what was copied into containers that are gone", "error", err)
 	}
 	opt.Images.SetInUse(e.usersOf)
 	if opt.Links != nil {
@@ -154,6 +164,9 @@ func (o *Options) complete() error {
 	}
 	if _, dials := driver.As[driver.Dialer](o.Driver); !dials && o.Links == nil {
 		return errors.New("no Links, and a driver that cannot dial agents")
+	}
+	if o.CopyLimit == 0 {
+		o.CopyLimit = defaultCopyLimit
 	}
 	if o.StartWait == 0 {
 		o.StartWait = defaultStartWait

@@ -137,13 +137,22 @@ func (s containerService) WriteTree(ctx context.Context, ref, path string, opt s
 	if err != nil {
 		return err
 	}
+	unborn, err := c.unborn(ctx)
+	if err != nil {
+		return err
+	}
+	if unborn {
+		return c.keepCopy(ctx, ref, path, opt, tar)
+	}
+	return c.writeTree(ctx, ref, path, opt, tar)
+}
+
+func (c *container) writeTree(ctx context.Context, ref, path string, opt sockerless.WriteOptions, tar io.Reader) error {
 	a, err := c.filesAgent(ctx)
 	if err != nil {
 		return err
 	}
-	err = a.client.Write(ctx, protocol.WriteRequest{
-		Path: wire.Bytes(absolute(path)), NoOverwriteDirNonDir: opt.NoOverwriteDirNonDir, CopyUIDGID: opt.CopyUIDGID, User: c.view.Load().Config.User,
-	}, tar)
+	err = a.client.Write(ctx, copied{wire.Bytes(absolute(path)), opt}.request(c.view.Load().Config.User), tar)
 	if err != nil {
 		return fileError(err, path, ref)
 	}

@@ -96,6 +96,9 @@ func (e *Engine) reap(rec record, version string, prev *run, c *container) {
 	if err := e.logs.Remove(rec.ID); err != nil {
 		e.log.Warn("cannot delete a log", "container", rec.ID, "error", err)
 	}
+	if err := e.copies.remove(rec.ID); err != nil {
+		e.log.Warn("cannot delete copied files", "container", rec.ID, "error", err)
+	}
 	pause := time.Second
 	for e.ctx.Err() == nil {
 		err := e.remove(rec)

@@ -335,12 +335,19 @@ func (r *run) begin() {
 	a := r.agent
 	var res protocol.StartResult
 	err := r.during(a, func(ctx context.Context) (err error) {
+		if err := r.putCopies(ctx, a); err != nil {
+			return err
+		}
 		if err := r.attachPending(ctx, a); err != nil {
 			return err
 		}
 		res, err = a.client.Start(ctx, r.request())
 		return err
 	})
+	if misplaced, ok := errors.AsType[*copyError](err); ok {
+		r.failed(misplaced, codeEngine, stageEnding)
+		return
+	}
 	if _, refused := errors.AsType[*wire.Error](err); refused {
 		code, text := startRefusal(err)
 		r.failed(text, code, stageEnding)

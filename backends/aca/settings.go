@@ -3,7 +3,10 @@ package aca
 import (
 	"flag"
 	"fmt"
+	"strings"
 	"time"
+
+	"github.com/docker/go-units"
 )
 
 // Settings are what a program can be told by environment variables and by the flags that mirror them. A flag wins over
@@ -13,7 +16,7 @@ type Settings struct {
 	env   []setting
 }
 
-type setting struct{ env, flag string }
+type setting struct{ env, flag, form string }
 
 // SettingError is a missing or malformed setting. Its text names the setting and is one line.
 type SettingError struct {
@@ -32,13 +35,36 @@ func NewSettings(fs *flag.FlagSet) *Settings { return &Settings{flags: fs} }
 // String defines a text setting that is stored in p. The default is p's value.
 func (s *Settings) String(p *string, env, name, usage string) {
 	s.flags.StringVar(p, name, *p, usage+" ("+env+")")
-	s.env = append(s.env, setting{env, name})
+	s.env = append(s.env, setting{env, name, "text"})
 }
 
 // Duration defines a duration setting that is stored in p, as in 90s or 1h30m. The default is p's value.
 func (s *Settings) Duration(p *time.Duration, env, name, usage string) {
 	s.flags.DurationVar(p, name, *p, usage+" ("+env+")")
-	s.env = append(s.env, setting{env, name})
+	s.env = append(s.env, setting{env, name, "duration such as 90s"})
+}
+
+// Size defines a setting of bytes that is stored in p, as in 512m or 4g. The default is p's value.
+func (s *Settings) Size(p *int64, env, name, usage string) {
+	s.flags.Var((*byteSize)(p), name, usage+" ("+env+")")
+	s.env = append(s.env, setting{env, name, "size such as 4g"})
+}
+
+// byteSize is a flag.Value.
+type byteSize int64
+
+// String implements flag.Value.
+func (s *byteSize) String() string {
+	return strings.ReplaceAll(units.CustomSize("%g%s", float64(*s), 1024, []string{"b", "k", "m", "g", "t"}), " ", "")
+}
+
+// Set implements flag.Value.
+func (s *byteSize) Set(text string) error {
+	n, err := units.RAMInBytes(text)
+	if err == nil {
+		*s = byteSize(n)
+	}
+	return err
 }
 
 // Load sets what getenv knows; an empty variable is one that is not set. Call it before the flags are parsed.
@@ -50,7 +76,7 @@ func (s *Settings) Load(getenv func(string) string) error {
 			continue
 		}
 		if err := s.flags.Set(v.flag, text); err != nil {
-			return &SettingError{v.env, v.flag, fmt.Sprintf("is %q, which is no duration such as 90s", text)}
+			return &SettingError{v.env, v.flag, fmt.Sprintf("is %q, which is no %s", text, v.form)}
 		}
 	}
 	return nil

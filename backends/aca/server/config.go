@@ -15,6 +15,7 @@ type Config struct {
 	Azure     aca.Config
 	Addr      string        // where the API and the agents' route are served: host:port
 	DataDir   string        // state, key, token, logs; on a local disk
+	CopyLimit int64         // bytes of what is copied into containers before their start, in all
 	Linger    time.Duration // how long an exited container's replica stays
 	StartWait time.Duration // how long a start waits for the agent's word
 }
@@ -23,6 +24,7 @@ type Config struct {
 const (
 	defaultAddr      = ":9100"
 	defaultLinger    = time.Minute
+	defaultCopyLimit = 4 << 30
 	defaultStartWait = 50 * time.Second // clients give up after 60
 )
 
@@ -32,7 +34,7 @@ func DefaultConfig() (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	return Config{Azure: aca.DefaultConfig(), Addr: defaultAddr, DataDir: dir, Linger: defaultLinger, StartWait: defaultStartWait}, nil
+	return Config{Azure: aca.DefaultConfig(), Addr: defaultAddr, DataDir: dir, Linger: defaultLinger, CopyLimit: defaultCopyLimit, StartWait: defaultStartWait}, nil
 }
 
 // Settings defines the variables and flags of c in s, those of Azure included, but for Addr, which is a flag alone.
@@ -40,6 +42,7 @@ func (c *Config) Settings(s *aca.Settings) {
 	c.Azure.Settings(s)
 	s.String(&c.DataDir, "SOCKERLESS_DATA_DIR", "data-dir", "folder for state, key, token and logs, on a local disk")
 	s.Duration(&c.Linger, "SOCKERLESS_ACA_LINGER", "linger", "how long the replica of an exited container stays, for cp, logs and a quick restart")
+	s.Size(&c.CopyLimit, "SOCKERLESS_COPY_LIMIT", "copy-limit", "how much may be copied into containers before their start, kept in the data folder, in all")
 	s.Duration(&c.StartWait, "SOCKERLESS_ACA_START_WAIT", "start-wait", "how long docker start waits for the container before it goes on behind")
 }
 
@@ -50,6 +53,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Linger < 0 || c.Linger > maxLinger {
 		return &aca.SettingError{Env: "SOCKERLESS_ACA_LINGER", Flag: "linger", Problem: fmt.Sprintf("is %v; it must be between 0s and %v", c.Linger, maxLinger)}
+	}
+	if c.CopyLimit <= 0 {
+		return &aca.SettingError{Env: "SOCKERLESS_COPY_LIMIT", Flag: "copy-limit", Problem: "is no size above 0"}
 	}
 	if c.StartWait <= 0 {
 		return &aca.SettingError{Env: "SOCKERLESS_ACA_START_WAIT", Flag: "start-wait", Problem: fmt.Sprintf("is %v; it must be above 0s", c.StartWait)}

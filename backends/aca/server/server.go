@@ -105,7 +105,7 @@ func Open(ctx context.Context, c Config, o Options) (_ *Server, err error) {
 	}
 	s.engine, err = engine.Open(ctx, engine.Options{
 		Dir: c.DataDir, Driver: s.driver, Store: s.store, Images: own, Key: key, Links: s.hub,
-		Linger: c.Linger, StartWait: c.StartWait, MaxRuntime: c.Azure.MaxRuntime, Version: o.Version, Logger: o.Logger,
+		Linger: c.Linger, StartWait: c.StartWait, CopyLimit: c.CopyLimit, MaxRuntime: c.Azure.MaxRuntime, Version: o.Version, Logger: o.Logger,
 	})
 	if err != nil {
 		return nil, err
