@@ -137,6 +137,7 @@ func (m *missed) replay(conn *wire.Conn, c *attached) error {
 		if err == nil {
 			_, err = out.Write(data)
 		}
+		c.took(len(data))
 		return err
 	}
 	for more := (<-chan struct{})(nil); more == nil && m.records.after < m.last; {

@@ -67,12 +67,12 @@ func (o *output) write(ctx context.Context, stream tape.Stream, buf []byte) {
 		}
 	}
 	for _, c := range full {
-		o.wait(c, shared, over, len(clients) > 1)
+		o.wait(c, shared, over)
 	}
 }
 
 // wait pushes to a client whose queue is full once it is not, or gives the client up.
-func (o *output) wait(c *attached, b []byte, over <-chan struct{}, others bool) {
+func (o *output) wait(c *attached, b []byte, over <-chan struct{}) {
 	const tick = time.Second
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
@@ -91,16 +91,29 @@ func (o *output) wait(c *attached, b []byte, over <-chan struct{}, others bool) 
 			if cut += tick; c.connected() {
 				cut = 0
 			}
-			idle += tick
-			if now := c.taken(); now != before {
+			if now := c.taken(); now != before || !o.starves(c) {
 				before, idle = now, 0
+			} else {
+				idle += tick
 			}
-			if cut >= cutPatience || others && idle >= othersPatience {
+			if cut >= cutPatience || idle >= othersPatience {
 				c.abandon()
 				return
 			}
 		}
 	}
+}
+
+// starves says whether another client gets nothing while c is waited for. It may have come since.
+func (o *output) starves(c *attached) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, other := range o.clients {
+		if other != c && (other.stdout || other.stderr) && other.hasRoom() {
+			return true
+		}
+	}
+	return false
 }
 
 // missed is what a client that joins has missed so far.
@@ -189,13 +202,23 @@ func (c *attached) push(b []byte, force bool) bool {
 	if c.closed || c.finished {
 		return true // nobody wants it
 	}
-	if !force && c.size > 0 && c.size+len(b) > queueLimit {
+	if !force && c.fullFor(len(b)) {
 		return false
 	}
 	c.queue = append(c.queue, b)
 	c.size += len(b)
 	c.ready.ring()
 	return true
+}
+
+// fullFor: c.mu is held.
+func (c *attached) fullFor(n int) bool { return c.size > 0 && c.size+n > queueLimit }
+
+// hasRoom says whether it waits for output, rather than the output for it.
+func (c *attached) hasRoom() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.closed && !c.finished && !c.fullFor(readSize)
 }
 
 // pop returns what is queued, at most about readSize bytes, waiting for it. It is empty at the end.
@@ -232,6 +255,14 @@ func (c *attached) pop(buf []byte) []byte {
 	return b
 }
 
+// took counts bytes that did not come from the queue.
+func (c *attached) took(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count += uint64(n)
+}
+
+// taken is how far the client has come.
 func (c *attached) taken() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()

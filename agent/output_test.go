@@ -102,6 +102,72 @@ func TestWhomTheProcessWaitsFor(t *testing.T) {
 	}
 }
 
+// Who attaches behind a client that has stalled gets the output all the same, once that one has had its time; a client
+// that is busy with what it missed is none that has stalled, and two of those are like one.
+func TestWhoComesBehindAStalledClient(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		reads  bool // the one that comes
+		stdin  bool // it wants nothing but to write
+		busy   bool // the one that is there takes its replay
+		passes bool
+	}{
+		{"one that reads", true, false, false, true},
+		{"one that stalls too", false, false, false, false},
+		{"one that only writes", true, true, false, false},
+		{"one that reads, behind one that reads something else", true, false, true, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				connected := true
+				o, stalled := newTestOutput(t, &connected, 0)
+				written := make(chan time.Duration, 1)
+				go func() { written <- send(t, o) }() // ends when it may, at the latest with exited
+				time.Sleep(time.Hour)
+				late := newAttached(!test.stdin, !test.stdin, func() bool { return true })
+				if _, err := o.join(late, false, 0); err != nil {
+					t.Fatal(err)
+				}
+				if test.reads {
+					go func() { // ends with finish
+						for late.pop(nil) != nil {
+						}
+					}()
+				} else {
+					for late.push(make([]byte, readSize), false) {
+					}
+				}
+				if test.busy {
+					go func() { // ends with the client
+						for {
+							select {
+							case <-time.After(3 * time.Second):
+								stalled.took(1)
+							case <-stalled.gone:
+								return
+							}
+						}
+					}()
+				}
+				time.Sleep(time.Minute)
+				select {
+				case d := <-written:
+					if !test.passes || d > time.Hour+othersPatience+2*time.Second || !stalled.abandoned() {
+						t.Errorf("written after %v; given up: %v", d, stalled.abandoned())
+					}
+				default:
+					if test.passes || stalled.abandoned() {
+						t.Errorf("still waiting; given up: %v", stalled.abandoned())
+					}
+				}
+				stalled.close()
+				o.exited()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
 // The exit of the process ends every wait, and what is left is queued all the same.
 func TestTheExitDoesNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
