@@ -38,7 +38,7 @@ func Run(t *testing.T, open func(*testing.T) *Target) {
 		tests []test
 	}{
 		{"create", creating}, {"list", listing}, {"run", running}, {"failing start", failing}, {"stop", stopping},
-		{"remove", removing}, {"wait", waiting}, {"attach", attaching}, {"exec", execs}, {"logs", logging},
+		{"remove", removing}, {"wait", waiting}, {"attach", attaching}, {"exec", execs}, {"streams", streaming}, {"logs", logging},
 		{"files", files}, {"top", tops}, {"events", eventing}, {"system", system},
 	} {
 		t.Run(group.name, func(t *testing.T) {
@@ -212,6 +212,12 @@ func (s *session) run(cmd []string, options ...option) (stdout, stderr string, c
 	s.start(id)
 	stdout, stderr = s.read(attached, req.Config.Tty)
 	return stdout, stderr, exit().ExitCode
+}
+
+func demux(session io.Reader) (stdout, stderr string, err error) {
+	var o, e bytes.Buffer
+	_, err = stdcopy.StdCopy(&o, &e, session)
+	return o.String(), e.String(), err
 }
 
 func (s *session) logs(id string, opt sockerless.LogOptions) string {
