@@ -64,6 +64,9 @@ type ImageService interface {
 	// Remove takes a reference from an image, and forgets the image with its last one. ECONFLICT if a container uses
 	// it and force is not set. Registries are left as they are.
 	Remove(ctx context.Context, ref string, force bool) ([]image.DeleteResponse, error)
+
+	// Prune forgets the images without a tag that no container uses; with the filter dangling=false all that none uses.
+	Prune(ctx context.Context, filters Filters) (*image.PruneReport, error)
 }
 
 // PullOptions is how to pull.

@@ -34,5 +34,7 @@ type Backend struct {
 	Containers ContainerService
 	Execs      ExecService
 	Images     ImageService
+	Networks   NetworkService
+	Volumes    VolumeService
 	System     SystemService
 }

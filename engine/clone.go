@@ -3,14 +3,12 @@ package engine
 import (
 	"reflect"
 	"sync"
-
-	"github.com/sockerless/sockerless"
 )
 
-// clone makes a deep copy of a container, so that its readers share nothing with the engine.
-func clone(c *sockerless.Container) *sockerless.Container {
-	out := new(sockerless.Container)
-	copyInto(reflect.ValueOf(out).Elem(), reflect.ValueOf(c).Elem())
+// clone makes a deep copy of a container or another noun, so that its readers share nothing with the engine.
+func clone[T any](v *T) *T {
+	out := new(T)
+	copyInto(reflect.ValueOf(out).Elem(), reflect.ValueOf(v).Elem())
 	return out
 }
 
@@ -57,7 +55,7 @@ func copyInto(dst, src reflect.Value) {
 				copyInto(f, src.Field(i))
 			}
 		}
-	default: // interfaces: none in these types
+	default: // interfaces: those of a volume's status, which is never set
 		dst.Set(src)
 	}
 }

@@ -99,6 +99,7 @@ func (e *Engine) newRecord(image *sockerless.Image, req sockerless.CreateRequest
 	if rec.Config.Hostname == "" {
 		rec.Config.Hostname = rec.ID[:12]
 	}
+	e.settleEndpoints(&rec)
 	var err error
 	rec.Limits, err = logstore.ParseLimits(rec.HostConfig.LogConfig.Type, rec.HostConfig.LogConfig.Config, units.FromHumanSize)
 	if err != nil {

@@ -20,7 +20,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/registry"
+	"github.com/moby/moby/api/types/volume"
 
 	"github.com/sockerless/sockerless"
 	"github.com/sockerless/sockerless/driver"
@@ -39,6 +42,9 @@ type ImageStore interface {
 
 	// SetInUse takes the function that lists the containers of an image.
 	SetInUse(containers func(imageID string) []string)
+
+	// SetTell takes the function that is told what happens to images, in the words of Docker's events.
+	SetTell(tell func(action events.Action, actor string, attributes map[string]string))
 
 	// Auth tries credentials against their registry.
 	Auth(ctx context.Context, auth registry.AuthConfig) (*registry.AuthResponse, error)
@@ -84,6 +90,9 @@ type Engine struct {
 	execs  *execTable
 	id     string // of this installation, for docker info
 
+	networks *shelf[network.Network]
+	volumes  *shelf[volume.Volume]
+
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	work   sync.WaitGroup // every goroutine of the engine
@@ -108,7 +117,6 @@ func Open(ctx context.Context, opt Options) (*Engine, error) {
 		opt:        opt,
 		log:        opt.Logger,
 		store:      opt.Store,
-		events:     newEventLog(),
 		reaps:      make(chan struct{}, 8),
 		containers: make(map[string]*container),
 		names:      make(map[string]*container),
@@ -133,8 +141,19 @@ func Open(ctx context.Context, opt Options) (*Engine, error) {
 		e.closeFiles() //nolint:errcheck // as above
 		return nil, fmt.Errorf("cannot open engine: %w", err)
 	}
+	if e.events, err = openEventLog(opt.Dir, e.log); err != nil {
+		e.closeFiles() //nolint:errcheck // as above
+		return nil, fmt.Errorf("cannot open engine: %w", err)
+	}
 	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	if err := e.recover(ctx); err != nil {
+	err = e.openNetworks(ctx)
+	if err == nil {
+		e.volumes, err = openShelf[volume.Volume](ctx, e.store, volumeTable)
+	}
+	if err == nil {
+		err = e.recover(ctx)
+	}
+	if err != nil {
 		e.cancel()
 		e.work.Wait()
 		e.closeFiles() //nolint:errcheck // as above
@@ -144,6 +163,9 @@ func Open(ctx context.Context, opt Options) (*Engine, error) {
 		e.log.Warn("cannot delete what was copied into containers that are gone", "error", err)
 	}
 	opt.Images.SetInUse(e.usersOf)
+	opt.Images.SetTell(func(action events.Action, actor string, attributes map[string]string) {
+		e.tell(events.ImageEventType, action, actor, attributes)
+	})
 	if opt.Links != nil {
 		e.work.Go(e.acceptAgents) // ends with e.ctx
 	}
@@ -189,6 +211,8 @@ func (e *Engine) Backend() *sockerless.Backend {
 		Containers: containerService{e},
 		Execs:      execService{e},
 		Images:     e.opt.Images,
+		Networks:   networkService{e},
+		Volumes:    volumeService{e},
 		System:     systemService{e},
 	}
 }
@@ -220,6 +244,9 @@ func (e *Engine) Close(ctx context.Context) error {
 
 func (e *Engine) closeFiles() error {
 	var errs []error
+	if e.events != nil {
+		e.events.shutdown()
+	}
 	if e.logs != nil {
 		errs = append(errs, e.logs.Close())
 	}

@@ -123,7 +123,7 @@ func (e *Engine) listFilter(ctx context.Context, opt sockerless.ListOptions) (fu
 			idMatches(f, c.ID) &&
 			matching(f, "name", c.Name, "/"+c.Name) &&
 			labelled(f, "label", c.Config.Labels) &&
-			exact(f, "network", networks(c)...) &&
+			networkMatches(f, c) &&
 			exact(f, "volume", volumes(c)...) &&
 			ports(c)
 	}, nil
@@ -176,20 +176,6 @@ func (e *Engine) ancestors(ctx context.Context, f sockerless.Filters) ([]string,
 		}
 	}
 	return ids, nil
-}
-
-func networks(c *sockerless.Container) []string {
-	var names []string
-	if c.NetworkingConfig != nil {
-		for name := range c.NetworkingConfig.EndpointsConfig {
-			names = append(names, name)
-		}
-	}
-	mode := string(c.HostConfig.NetworkMode)
-	if mode == "" || mode == "default" {
-		mode = "bridge"
-	}
-	return append(names, mode)
 }
 
 func volumes(c *sockerless.Container) []string {
@@ -248,61 +234,4 @@ func portFilter(f sockerless.Filters) (func(*sockerless.Container) bool, error) 
 		}
 		return true
 	}, nil
-}
-
-// Prune removes all containers that do not run.
-func (s containerService) Prune(ctx context.Context, filters sockerless.Filters) (*docker.PruneReport, error) {
-	if err := known(filters, "label", "label!", "until"); err != nil {
-		return nil, err
-	}
-	until, err := pruneUntil(filters["until"])
-	if err != nil {
-		return nil, err
-	}
-	report := &docker.PruneReport{ContainersDeleted: []string{}}
-	for _, v := range s.all() {
-		if !labelled(filters, "label", v.Config.Labels) || !until.IsZero() && !v.Created.Before(until) {
-			continue
-		}
-		if len(filters["label!"]) > 0 && labelled(filters, "label!", v.Config.Labels) {
-			continue
-		}
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		switch err := s.Remove(ctx, v.ID, sockerless.RemoveOptions{}); sockerless.ErrorCode(err) {
-		case "":
-			report.ContainersDeleted = append(report.ContainersDeleted, v.ID)
-		case sockerless.ECONFLICT, sockerless.ENOTFOUND: // it runs, or somebody was faster
-		default:
-			return nil, err
-		}
-	}
-	return report, nil
-}
-
-// pruneUntil reads Docker's until: a duration back from now, a Unix time, or a date.
-func pruneUntil(values []string) (time.Time, error) {
-	if len(values) == 0 {
-		return time.Time{}, nil
-	}
-	if len(values) > 1 {
-		return time.Time{}, sockerless.Errorf(sockerless.EINVALID, "more than one until filter specified")
-	}
-	v := values[0]
-	if d, err := time.ParseDuration(v); err == nil {
-		return time.Now().Add(-d), nil
-	}
-	if sec, frac, _ := strings.Cut(v, "."); sec != "" {
-		if n, err := strconv.ParseInt(sec, 10, 64); err == nil {
-			ns, _ := strconv.ParseInt((frac + "000000000")[:9], 10, 64) // without a fraction: 0
-			return time.Unix(n, ns), nil
-		}
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, v, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, sockerless.Errorf(sockerless.EINVALID, "invalid filter 'until=%s'", v)
 }

@@ -24,6 +24,9 @@ func (e *Engine) recover(ctx context.Context) error {
 			e.background(func() { e.reap(rec, item.Version, nil, nil) }) // see bury
 			continue
 		}
+		if rec.NetworkingConfig == nil || rec.NetworkingConfig.EndpointsConfig == nil {
+			e.settleEndpoints(&rec) // of a version that had no networks
+		}
 		if rec.Run != nil {
 			e.suspect() // what an earlier process suspected is not stored
 		}

@@ -86,6 +86,9 @@ func (c *container) start() (a *attempt, wait <-chan struct{}, err error) {
 	case c.running():
 		return nil, nil, sockerless.Errorf(sockerless.ENOTMODIFIED, "container %s is running already", c.id)
 	}
+	if err := c.joinNetworks(); err != nil {
+		return nil, nil, err
+	}
 	if r := c.run; r != nil {
 		if c.rec.Run.Stage != stageExited || !r.isLinked() {
 			if c.rec.Run.Stage == stageExited {

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 
 	"github.com/sockerless/sockerless"
 	"github.com/sockerless/sockerless/wire"
@@ -53,6 +54,21 @@ const (
 	pathImageList   = "/v1/images/list"   // feed: sockerless.ImageListOptions -> *sockerless.Image
 	pathImageTag    = "/v1/images/tag"    // call: tagArgs -> nothing
 	pathImageRemove = "/v1/images/remove" // call: removeArgs -> []image.DeleteResponse
+	pathImagePrune  = "/v1/images/prune"  // call: sockerless.Filters -> *image.PruneReport
+
+	pathNetworkCreate     = "/v1/networks/create"     // call: network.CreateRequest -> *network.CreateResponse
+	pathNetworkFind       = "/v1/networks/find"       // call: ref -> *network.Inspect
+	pathNetworkList       = "/v1/networks/list"       // feed: sockerless.Filters -> *network.Inspect
+	pathNetworkConnect    = "/v1/networks/connect"    // call: connectArgs -> nothing
+	pathNetworkDisconnect = "/v1/networks/disconnect" // call: disconnectArgs -> nothing
+	pathNetworkRemove     = "/v1/networks/remove"     // call: ref -> nothing
+	pathNetworkPrune      = "/v1/networks/prune"      // call: sockerless.Filters -> *network.PruneReport
+
+	pathVolumeCreate = "/v1/volumes/create" // call: volume.CreateRequest -> *volume.Volume
+	pathVolumeFind   = "/v1/volumes/find"   // call: ref -> *volume.Volume
+	pathVolumeList   = "/v1/volumes/list"   // feed: sockerless.Filters -> *volume.Volume
+	pathVolumeRemove = "/v1/volumes/remove" // call: removeArgs -> nothing
+	pathVolumePrune  = "/v1/volumes/prune"  // call: sockerless.Filters -> *volume.PruneReport
 
 	pathSystemInfo    = "/v1/system/info"    // call: nothing -> *system.Info
 	pathSystemVersion = "/v1/system/version" // call: nothing -> *system.VersionResponse
@@ -116,7 +132,15 @@ type (
 		Ref     string
 		Options sockerless.PullOptions
 	}
-	tagArgs struct{ Ref, Target string }
+	tagArgs     struct{ Ref, Target string }
+	connectArgs struct {
+		Ref, Container string
+		Endpoint       *network.EndpointSettings
+	}
+	disconnectArgs struct {
+		Ref, Container string
+		Force          bool
+	}
 )
 
 // rawOf undoes what JSON makes of a nil RawMessage: the word null.

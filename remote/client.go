@@ -12,8 +12,10 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/system"
+	"github.com/moby/moby/api/types/volume"
 
 	"github.com/sockerless/sockerless"
 	"github.com/sockerless/sockerless/wire"
@@ -33,8 +35,10 @@ func NewClient(dial func(context.Context) (net.Conn, error), header func() (http
 	w := wire.NewClient(dial, header)
 	c := client{w}
 	return &Client{
-		Backend: sockerless.Backend{Containers: containers{c}, Execs: execs{c}, Images: images{c}, System: systems{c}},
-		wire:    w,
+		Backend: sockerless.Backend{
+			Containers: containers{c}, Execs: execs{c}, Images: images{c}, Networks: networks{c}, Volumes: volumes{c}, System: systems{c},
+		},
+		wire: w,
 	}
 }
 
@@ -199,6 +203,64 @@ func (s images) Tag(ctx context.Context, name, target string) error {
 
 func (s images) Remove(ctx context.Context, name string, force bool) ([]image.DeleteResponse, error) {
 	return call[[]image.DeleteResponse](ctx, s.client, pathImageRemove, removeArgs{name, sockerless.RemoveOptions{Force: force}})
+}
+
+func (s images) Prune(ctx context.Context, filters sockerless.Filters) (*image.PruneReport, error) {
+	return call[*image.PruneReport](ctx, s.client, pathImagePrune, filters)
+}
+
+// networks is the NetworkService of a Server.
+type networks struct{ client }
+
+func (s networks) Create(ctx context.Context, req network.CreateRequest) (*network.CreateResponse, error) {
+	return call[*network.CreateResponse](ctx, s.client, pathNetworkCreate, req)
+}
+
+func (s networks) Find(ctx context.Context, name string) (*network.Inspect, error) {
+	return call[*network.Inspect](ctx, s.client, pathNetworkFind, ref{name})
+}
+
+func (s networks) List(ctx context.Context, filters sockerless.Filters) iter.Seq2[*network.Inspect, error] {
+	return feed[*network.Inspect](ctx, s.client, pathNetworkList, filters, nil)
+}
+
+func (s networks) Connect(ctx context.Context, name, container string, endpoint *network.EndpointSettings) error {
+	return s.do(ctx, pathNetworkConnect, connectArgs{name, container, endpoint})
+}
+
+func (s networks) Disconnect(ctx context.Context, name, container string, force bool) error {
+	return s.do(ctx, pathNetworkDisconnect, disconnectArgs{name, container, force})
+}
+
+func (s networks) Remove(ctx context.Context, name string) error {
+	return s.do(ctx, pathNetworkRemove, ref{name})
+}
+
+func (s networks) Prune(ctx context.Context, filters sockerless.Filters) (*network.PruneReport, error) {
+	return call[*network.PruneReport](ctx, s.client, pathNetworkPrune, filters)
+}
+
+// volumes is the VolumeService of a Server.
+type volumes struct{ client }
+
+func (s volumes) Create(ctx context.Context, req volume.CreateRequest) (*volume.Volume, error) {
+	return call[*volume.Volume](ctx, s.client, pathVolumeCreate, req)
+}
+
+func (s volumes) Find(ctx context.Context, name string) (*volume.Volume, error) {
+	return call[*volume.Volume](ctx, s.client, pathVolumeFind, ref{name})
+}
+
+func (s volumes) List(ctx context.Context, filters sockerless.Filters) iter.Seq2[*volume.Volume, error] {
+	return feed[*volume.Volume](ctx, s.client, pathVolumeList, filters, nil)
+}
+
+func (s volumes) Remove(ctx context.Context, name string, force bool) error {
+	return s.do(ctx, pathVolumeRemove, removeArgs{name, sockerless.RemoveOptions{Force: force}})
+}
+
+func (s volumes) Prune(ctx context.Context, filters sockerless.Filters) (*volume.PruneReport, error) {
+	return call[*volume.PruneReport](ctx, s.client, pathVolumePrune, filters)
 }
 
 // systems is the SystemService of a Server.

@@ -16,8 +16,10 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/system"
+	"github.com/moby/moby/api/types/volume"
 
 	"github.com/sockerless/sockerless"
 	"github.com/sockerless/sockerless/link"
@@ -144,6 +146,12 @@ func routes(b *sockerless.Backend) *http.ServeMux {
 	if b.Images != nil {
 		imageRoutes(m, b.Images)
 	}
+	if b.Networks != nil {
+		networkRoutes(m, b.Networks)
+	}
+	if b.Volumes != nil {
+		volumeRoutes(m, b.Volumes)
+	}
 	if b.System != nil {
 		systemRoutes(m, b.System)
 	}
@@ -237,6 +245,47 @@ func imageRoutes(m *http.ServeMux, s sockerless.ImageService) {
 	handleDo(m, pathImageTag, func(ctx context.Context, in tagArgs) error { return s.Tag(ctx, in.Ref, in.Target) })
 	wire.HandleCall(m, pathImageRemove, func(ctx context.Context, in removeArgs) ([]image.DeleteResponse, error) {
 		return s.Remove(ctx, in.Ref, in.Options.Force)
+	})
+	wire.HandleCall(m, pathImagePrune, func(ctx context.Context, in sockerless.Filters) (*image.PruneReport, error) {
+		return s.Prune(ctx, in)
+	})
+}
+
+func networkRoutes(m *http.ServeMux, s sockerless.NetworkService) {
+	wire.HandleCall(m, pathNetworkCreate, func(ctx context.Context, in network.CreateRequest) (*network.CreateResponse, error) {
+		return s.Create(ctx, in)
+	})
+	wire.HandleCall(m, pathNetworkFind, func(ctx context.Context, in ref) (*network.Inspect, error) {
+		return s.Find(ctx, in.Ref)
+	})
+	wire.HandleFeed(m, pathNetworkList, func(ctx context.Context, in sockerless.Filters, _ io.Reader) iter.Seq2[*network.Inspect, error] {
+		return s.List(ctx, in)
+	})
+	handleDo(m, pathNetworkConnect, func(ctx context.Context, in connectArgs) error {
+		return s.Connect(ctx, in.Ref, in.Container, in.Endpoint)
+	})
+	handleDo(m, pathNetworkDisconnect, func(ctx context.Context, in disconnectArgs) error {
+		return s.Disconnect(ctx, in.Ref, in.Container, in.Force)
+	})
+	handleDo(m, pathNetworkRemove, func(ctx context.Context, in ref) error { return s.Remove(ctx, in.Ref) })
+	wire.HandleCall(m, pathNetworkPrune, func(ctx context.Context, in sockerless.Filters) (*network.PruneReport, error) {
+		return s.Prune(ctx, in)
+	})
+}
+
+func volumeRoutes(m *http.ServeMux, s sockerless.VolumeService) {
+	wire.HandleCall(m, pathVolumeCreate, func(ctx context.Context, in volume.CreateRequest) (*volume.Volume, error) {
+		return s.Create(ctx, in)
+	})
+	wire.HandleCall(m, pathVolumeFind, func(ctx context.Context, in ref) (*volume.Volume, error) {
+		return s.Find(ctx, in.Ref)
+	})
+	wire.HandleFeed(m, pathVolumeList, func(ctx context.Context, in sockerless.Filters, _ io.Reader) iter.Seq2[*volume.Volume, error] {
+		return s.List(ctx, in)
+	})
+	handleDo(m, pathVolumeRemove, func(ctx context.Context, in removeArgs) error { return s.Remove(ctx, in.Ref, in.Options.Force) })
+	wire.HandleCall(m, pathVolumePrune, func(ctx context.Context, in sockerless.Filters) (*volume.PruneReport, error) {
+		return s.Prune(ctx, in)
 	})
 }
 

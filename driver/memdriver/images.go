@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/registry"
@@ -56,6 +57,9 @@ func (Images) Credential(string) *driver.Credential { return nil }
 // SetInUse takes the engine's function; no image is ever removed.
 func (Images) SetInUse(func(imageID string) []string) {}
 
+// SetTell takes the engine's function; nothing happens to Shell.
+func (Images) SetTell(func(action events.Action, actor string, attributes map[string]string)) {}
+
 // Pull is ENOTFOUND: what is not known is nowhere.
 func (Images) Pull(_ context.Context, ref string, _ sockerless.PullOptions) iter.Seq2[jsonstream.Message, error] {
 	return failed(sockerless.Errorf(sockerless.ENOTFOUND, "pull access denied for %s, repository does not exist", ref))
@@ -77,6 +81,11 @@ func (Images) Tag(context.Context, string, string) error { return errNoRegistry 
 // Remove is EUNSUPPORTED.
 func (Images) Remove(context.Context, string, bool) ([]image.DeleteResponse, error) {
 	return nil, errNoRegistry
+}
+
+// Prune leaves Shell alone.
+func (Images) Prune(context.Context, sockerless.Filters) (*image.PruneReport, error) {
+	return &image.PruneReport{ImagesDeleted: []image.DeleteResponse{}}, nil
 }
 
 // Auth is EUNSUPPORTED.

@@ -208,18 +208,33 @@ func RunsPlatform(platform string) bool {
 	return false
 }
 
+// judgeNetworkMode tells a network of one's own, which is an object here, from the modes that promise something.
+func judgeNetworkMode(_ *sockerless.CreateRequest, v reflect.Value) (Verdict, string, error) {
+	switch mode := container.NetworkMode(v.String()); {
+	case mode == "" || mode.IsDefault() || mode.IsBridge():
+		return Honoured, "", nil
+	case mode.IsUserDefined():
+		return Warned, noteNetwork, nil
+	}
+	return Refused, noteMode, nil
+}
+
 // judgeEndpoints looks at networks beyond the one that HostConfig.NetworkMode names: the CLI repeats that one here.
 func judgeEndpoints(req *sockerless.CreateRequest, v reflect.Value) (Verdict, string, error) {
 	var mode string
 	if req.HostConfig != nil {
 		mode = string(req.HostConfig.NetworkMode)
 	}
+	verdict := Honoured
 	for _, k := range v.MapKeys() {
-		if name := k.String(); name != "default" && name != "bridge" && name != "" && name != mode {
-			return Refused, "", nil
+		switch name := k.String(); {
+		case name == "host" || name == "none":
+			return Refused, noteMode, nil
+		case name != "default" && name != "bridge" && name != "" && name != mode:
+			verdict = Warned
 		}
 	}
-	return Honoured, "", nil
+	return verdict, "", nil
 }
 
 // checkOlder judges fields that older versions of the API had and the structs of today have not.

@@ -6,7 +6,9 @@ const (
 	noteHealth    = "health checks are not run"
 	noteHostname  = "Container Apps names the replica, and that is the hostname inside"
 	noteNamespace = "Container Apps gives every replica its own namespaces and shares none"
-	noteNetwork   = "networks between containers are not offered; without --network a container has the environment's"
+	noteNetwork   = "the container is listed in the network, and does not reach others by it: Container Apps has no networks between jobs"
+	noteMode      = "a container has the network of its Container Apps environment, and can neither leave it nor share another's"
+	noteLinks     = "Container Apps has no networks between jobs"
 	noteAddress   = "Container Apps assigns the addresses"
 	noteDNS       = "Container Apps sets the name servers"
 	noteHosts     = "/etc/hosts belongs to Container Apps"
@@ -58,7 +60,7 @@ var table = []Row{
 	{Path: "HostConfig.ContainerIDFile", Flag: "--cidfile", Verdict: Honoured, Note: "the client writes the file"},
 	{Path: "HostConfig.LogConfig.Type", Flag: "--log-driver", Verdict: Refused, Values: []string{"json-file", "local"}, Note: "logs are kept by the backend, as json-file and local do", showValue: true},
 	{Path: "HostConfig.LogConfig.Config", Flag: "--log-opt", Verdict: Honoured, Note: "those of json-file and local; compress, mode=non-blocking and max-buffer-size are accepted with a warning", judge: judgeLogOpts},
-	{Path: "HostConfig.NetworkMode", Flag: "--network", Verdict: Refused, Values: []string{"default", "bridge"}, Note: noteNetwork, showValue: true},
+	{Path: "HostConfig.NetworkMode", Flag: "--network", Verdict: Warned, Values: []string{"default", "bridge"}, Note: noteNetwork + "; host, none and container:NAME are refused", showValue: true, judge: judgeNetworkMode},
 	{Path: "HostConfig.PortBindings", Flag: "--publish", Verdict: Refused, Note: notePorts},
 	{Path: "HostConfig.RestartPolicy.Name", Flag: "--restart", Verdict: Refused, Values: []string{"no"}, Note: "restart policies are not offered", showValue: true},
 	{Path: "HostConfig.RestartPolicy.MaximumRetryCount", Flag: "--restart", Verdict: Inert, Note: "only the policy on-failure reads it"},
@@ -77,7 +79,7 @@ var table = []Row{
 	{Path: "HostConfig.GroupAdd", Flag: "--group-add", Verdict: Honoured, Note: "for images that run as root: the agent sets the groups"},
 	{Path: "HostConfig.IpcMode", Flag: "--ipc", Verdict: Refused, Values: []string{"private", "shareable"}, Note: noteNamespace, showValue: true},
 	{Path: "HostConfig.Cgroup", Verdict: Refused, Note: noteNamespace},
-	{Path: "HostConfig.Links", Flag: "--link", Verdict: Refused, Note: noteNetwork},
+	{Path: "HostConfig.Links", Flag: "--link", Verdict: Refused, Note: noteLinks},
 	{Path: "HostConfig.OomScoreAdj", Flag: "--oom-score-adj", Verdict: Warned, Note: "Container Apps decides what is killed when memory is short"},
 	{Path: "HostConfig.PidMode", Flag: "--pid", Verdict: Refused, Note: noteNamespace, showValue: true},
 	{Path: "HostConfig.Privileged", Flag: "--privileged", Verdict: Refused, Note: "Container Apps runs unprivileged containers only", judge: judgePrivileged},
@@ -128,14 +130,14 @@ var table = []Row{
 	{Path: "HostConfig.ReadonlyPaths", Flag: "--security-opt systempaths", Verdict: Refused, Note: noteAlone, judge: judgePaths},
 	{Path: "HostConfig.Init", Flag: "--init", Verdict: Honoured, Note: "the agent reaps and passes signals on, with or without it"},
 
-	{Path: "NetworkingConfig.EndpointsConfig", Flag: "--network", Verdict: Refused, Values: []string{"default", "bridge"}, Note: noteNetwork, judge: judgeEndpoints},
+	{Path: "NetworkingConfig.EndpointsConfig", Flag: "--network", Verdict: Warned, Values: []string{"default", "bridge"}, Note: noteNetwork, judge: judgeEndpoints},
 	{Path: "NetworkingConfig.EndpointsConfig[].IPAMConfig.IPv4Address", Flag: "--ip", Verdict: Refused, Note: noteAddress},
 	{Path: "NetworkingConfig.EndpointsConfig[].IPAMConfig.IPv6Address", Flag: "--ip6", Verdict: Refused, Note: noteAddress},
 	{Path: "NetworkingConfig.EndpointsConfig[].IPAMConfig.LinkLocalIPs", Flag: "--link-local-ip", Verdict: Refused, Note: noteAddress},
-	{Path: "NetworkingConfig.EndpointsConfig[].Links", Flag: "--link", Verdict: Refused, Note: noteNetwork},
-	{Path: "NetworkingConfig.EndpointsConfig[].Aliases", Flag: "--network-alias", Verdict: Refused, Note: noteNetwork},
-	{Path: "NetworkingConfig.EndpointsConfig[].DriverOpts", Flag: "--network driver-opt", Verdict: Refused, Note: noteNetwork},
-	{Path: "NetworkingConfig.EndpointsConfig[].GwPriority", Flag: "--network gw-priority", Verdict: Inert, Note: "there is one network, and its gateway is the one"},
+	{Path: "NetworkingConfig.EndpointsConfig[].Links", Flag: "--link", Verdict: Refused, Note: noteLinks},
+	{Path: "NetworkingConfig.EndpointsConfig[].Aliases", Flag: "--network-alias", Verdict: Warned, Note: "names are not resolved between containers: " + noteLinks},
+	{Path: "NetworkingConfig.EndpointsConfig[].DriverOpts", Flag: "--network driver-opt", Verdict: Warned, Note: "there is no bridge that could be set up"},
+	{Path: "NetworkingConfig.EndpointsConfig[].GwPriority", Flag: "--network gw-priority", Verdict: Inert, Note: "there is one way out, whatever networks a container is in"},
 	{Path: "NetworkingConfig.EndpointsConfig[].NetworkID", Verdict: Inert, Note: noteLater},
 	{Path: "NetworkingConfig.EndpointsConfig[].EndpointID", Verdict: Inert, Note: noteLater},
 	{Path: "NetworkingConfig.EndpointsConfig[].Gateway", Verdict: Inert, Note: noteLater},

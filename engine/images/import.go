@@ -12,6 +12,7 @@ import (
 	"github.com/distribution/reference"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/jsonstream"
 
 	"github.com/sockerless/sockerless"
@@ -112,6 +113,7 @@ func (s *Service) imports(ctx context.Context, opt sockerless.ImportOptions, arc
 	if _, err := s.add(ctx, addition{record: rec, refs: refs}); err != nil {
 		return err
 	}
+	s.event(events.ActionImport, rec.ID, rec.ID, s.labelsOf(rec.ID))
 	s.log.Info("image imported", "image", rec.ID, "tags", refs, "source", rec.Sources[0].Name)
 	return say(jsonstream.Message{Status: rec.ID})
 }

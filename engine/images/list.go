@@ -91,8 +91,7 @@ func (s *Service) selection(filters sockerless.Filters) (selection, error) {
 				}
 				sel.dangling = &b
 			case "label":
-				key, value, _ := strings.Cut(v, "=")
-				sel.labels = append(sel.labels, [2]string{key, value})
+				sel.labels = append(sel.labels, labelOf(v))
 			case "reference":
 				if _, err := reference.FamiliarMatch(v, sample); err != nil {
 					return sel, invalid(v)
@@ -153,8 +152,19 @@ func (sel *selection) takes(img *sockerless.Image) bool {
 	case !sel.after.IsZero() && !img.Created.After(sel.after):
 		return false
 	}
-	for _, l := range sel.labels {
-		value, ok := img.Defaults.Labels[l[0]]
+	return hasLabels(img.Defaults.Labels, sel.labels)
+}
+
+// labelOf reads a label filter: a name, or name=value.
+func labelOf(filter string) [2]string {
+	key, value, _ := strings.Cut(filter, "=")
+	return [2]string{key, value}
+}
+
+// hasLabels says whether labels have all that are wanted; an empty value is any.
+func hasLabels(labels map[string]string, wanted [][2]string) bool {
+	for _, l := range wanted {
+		value, ok := labels[l[0]]
 		if !ok || l[1] != "" && l[1] != value {
 			return false
 		}

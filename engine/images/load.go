@@ -12,6 +12,7 @@ import (
 
 	"github.com/distribution/reference"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
 
@@ -118,6 +119,7 @@ func (s *Service) loadOne(ctx context.Context, p *push, sp *spool, img saved) er
 	if _, err := s.add(ctx, addition{record: rec, refs: refs}); err != nil {
 		return err
 	}
+	s.event(events.ActionLoad, rec.ID, rec.ID, s.labelsOf(rec.ID))
 	s.log.Info("image loaded", "image", id, "tags", refs, "source", rec.Sources[0].Name)
 	for _, r := range renamed {
 		err := p.say(jsonstream.Message{Stream: fmt.Sprintf("The image %s already exists, renaming the old one with ID %s to empty string\n", familiar(r.Ref), r.Image)})

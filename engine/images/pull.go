@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -129,6 +130,7 @@ func (s *Service) pull(ctx context.Context, ref string, opt sockerless.PullOptio
 	if err != nil {
 		return err
 	}
+	s.event(events.ActionPull, reference.FamiliarString(named), reference.FamiliarName(named), s.labelsOf(rec.ID))
 	s.log.Info("image pulled", "ref", key(named), "image", rec.ID, "source", rec.Sources[0].Name, "new", news)
 	status := "Status: Image is up to date for "
 	if news {

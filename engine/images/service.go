@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/moby/moby/api/types/events"
 
 	"github.com/sockerless/sockerless"
 	"github.com/sockerless/sockerless/driver"
@@ -63,6 +65,7 @@ type Service struct {
 	refs   map[string]*stored[refRecord]
 	logins map[string]*stored[login]
 	inUse  func(imageID string) []string
+	tell   func(action events.Action, actor string, attributes map[string]string)
 }
 
 var _ sockerless.ImageService = (*Service)(nil)
@@ -135,6 +138,7 @@ func Open(ctx context.Context, st store.Store, opt Options) (*Service, error) {
 		refs:   map[string]*stored[refRecord]{},
 		logins: map[string]*stored[login]{},
 		inUse:  func(string) []string { return nil },
+		tell:   func(events.Action, string, map[string]string) {},
 	}
 	if err := errors.Join(
 		read(ctx, st, tableImages, s.images),
@@ -155,6 +159,40 @@ func (s *Service) SetInUse(inUse func(imageID string) []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.inUse = inUse
+}
+
+// SetTell takes the function that is told what happens to images, in the words of Docker's events. Call it once, before
+// anything happens; it must not wait.
+func (s *Service) SetTell(tell func(action events.Action, actor string, attributes map[string]string)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tell = tell
+}
+
+// event tells that something happened to an image: actor is what Docker calls it there, an id or a reference.
+func (s *Service) event(action events.Action, actor, name string, labels map[string]string) {
+	s.mu.RLock()
+	tell := s.tell
+	s.mu.RUnlock()
+	attributes := map[string]string{}
+	maps.Copy(attributes, labels)
+	attributes["name"] = name
+	tell(action, actor, attributes)
+}
+
+// labelsOf returns the labels of an image that there is.
+func (s *Service) labelsOf(id string) map[string]string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	rec := s.images[id]
+	if rec == nil {
+		return nil
+	}
+	img, err := s.view(id, rec.value.Sources[len(rec.value.Sources)-1].Name, nil)
+	if err != nil {
+		return nil
+	}
+	return img.Defaults.Labels
 }
 
 // Count returns how many images there are.

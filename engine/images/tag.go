@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/image"
 
 	"github.com/sockerless/sockerless"
@@ -31,7 +32,11 @@ func (s *Service) Tag(ctx context.Context, ref, target string) error {
 		return err
 	}
 	_, err = s.point(ctx, refRecord{Ref: key(named), Image: found.Image, Source: found.Source, Time: time.Now().UTC()})
-	return err
+	if err != nil {
+		return err
+	}
+	s.event(events.ActionTag, found.Image, reference.FamiliarString(named), s.labelsOf(found.Image))
+	return nil
 }
 
 // Remove takes a reference from an image, and forgets the image with its last one, by dockerd's rules: an id removes
@@ -50,12 +55,14 @@ func (s *Service) Remove(ctx context.Context, ref string, force bool) ([]image.D
 		return nil, err
 	}
 	users := inUse(found.Image)
+	labels := s.labelsOf(found.Image)
 	var done []image.DeleteResponse
 	untag := func(ref string) error {
 		if err := remove(ctx, s, tableRefs, s.refs, ref); err != nil {
 			return err
 		}
 		done = append(done, image.DeleteResponse{Untagged: familiar(ref)})
+		s.event(events.ActionUnTag, found.Image, found.Image, labels)
 		return nil
 	}
 
@@ -109,6 +116,7 @@ func (s *Service) Remove(ctx context.Context, ref string, force bool) ([]image.D
 	if err := s.forget(ctx, found.Image, len(users) > 0); err != nil {
 		return done, err
 	}
+	s.event(events.ActionDelete, found.Image, found.Image, labels)
 	return append(done, image.DeleteResponse{Deleted: found.Image}), nil
 }
 

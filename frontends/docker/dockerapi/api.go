@@ -75,6 +75,8 @@ const (
 	containers
 	execs
 	images
+	networks
+	volumes
 	systems
 )
 
@@ -87,6 +89,10 @@ func (s service) offered(b *sockerless.Backend) bool {
 		return b.Execs != nil && b.Containers != nil
 	case images:
 		return b.Images != nil
+	case networks:
+		return b.Networks != nil
+	case volumes:
+		return b.Volumes != nil
 	case systems:
 		return b.System != nil
 	}
@@ -94,7 +100,7 @@ func (s service) offered(b *sockerless.Backend) bool {
 }
 
 func (s service) String() string {
-	return [...]string{"", "containers", "execs", "images", "information about itself"}[s]
+	return [...]string{"", "containers", "execs", "images", "networks", "volumes", "information about itself"}[s]
 }
 
 // table is the Engine API: all operations of v1.56, and POST /grpc, which no specification lists.
@@ -105,7 +111,7 @@ var table = []route{
 	{"GET", "/info", systems, (*api).info},
 	{"POST", "/auth", systems, (*api).auth},
 	{"GET", "/events", systems, (*api).events},
-	{"GET", "/system/df", systems, unsupported("the disk usage")},
+	{"GET", "/system/df", systems, (*api).diskUsage},
 
 	{"GET", "/containers/json", containers, (*api).listContainers},
 	{"POST", "/containers/create", containers, (*api).createContainer},
@@ -141,7 +147,7 @@ var table = []route{
 	{"GET", "/images/json", images, (*api).listImages},
 	{"POST", "/images/create", images, (*api).createImage},
 	{"POST", "/images/load", images, (*api).loadImages},
-	{"POST", "/images/prune", images, unsupported("pruning images")},
+	{"POST", "/images/prune", images, (*api).pruneImages},
 	{"GET", "/images/search", images, unsupported("searching a registry")},
 	{"GET", "/images/get", images, unsupported("saving images")},
 	{"GET", "/images/{name}/json", images, (*api).inspectImage},
@@ -154,25 +160,25 @@ var table = []route{
 	{"GET", "/distribution/{name}/json", images, unsupported("inspecting an image in its registry")},
 	{"POST", "/commit", images, unsupported("committing a container")},
 	{"POST", "/build", images, unsupported("building an image")},
-	{"POST", "/build/prune", images, unsupported("building an image")},
+	{"POST", "/build/prune", images, (*api).pruneBuilds},
 	{"POST", "/build/cancel", images, unsupported("building an image")},
 	{"POST", "/session", images, unsupported("building by BuildKit")},
 	{"POST", "/grpc", images, unsupported("building by BuildKit")},
 
-	{"GET", "/networks", noService, unsupported("listing networks")},
-	{"POST", "/networks/create", noService, unsupported("creating a network")},
-	{"POST", "/networks/prune", noService, unsupported("pruning networks")},
-	{"GET", "/networks/{name}", noService, unsupported("inspecting a network")},
-	{"POST", "/networks/{name}/connect", noService, unsupported("connecting to a network")},
-	{"POST", "/networks/{name}/disconnect", noService, unsupported("disconnecting from a network")},
-	{"DELETE", "/networks/{name}", noService, unsupported("removing a network")},
+	{"GET", "/networks", networks, (*api).listNetworks},
+	{"POST", "/networks/create", networks, (*api).createNetwork},
+	{"POST", "/networks/prune", networks, (*api).pruneNetworks},
+	{"GET", "/networks/{name}", networks, (*api).inspectNetwork},
+	{"POST", "/networks/{name}/connect", networks, (*api).connectNetwork},
+	{"POST", "/networks/{name}/disconnect", networks, (*api).disconnectNetwork},
+	{"DELETE", "/networks/{name}", networks, (*api).removeNetwork},
 
-	{"GET", "/volumes", noService, unsupported("listing volumes")},
-	{"POST", "/volumes/create", noService, unsupported("creating a volume")},
-	{"POST", "/volumes/prune", noService, unsupported("pruning volumes")},
-	{"GET", "/volumes/{name}", noService, unsupported("inspecting a volume")},
+	{"GET", "/volumes", volumes, (*api).listVolumes},
+	{"POST", "/volumes/create", volumes, (*api).createVolume},
+	{"POST", "/volumes/prune", volumes, (*api).pruneVolumes},
+	{"GET", "/volumes/{name}", volumes, (*api).inspectVolume},
 	{"PUT", "/volumes/{name}", noService, noManager},
-	{"DELETE", "/volumes/{name}", noService, unsupported("removing a volume")},
+	{"DELETE", "/volumes/{name}", volumes, (*api).removeVolume},
 
 	{"GET", "/plugins", noService, unsupported("listing plugins")},
 	{"GET", "/plugins/privileges", noService, unsupported("installing a plugin")},

@@ -2,7 +2,10 @@ package dockerapi
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -32,6 +35,10 @@ func (a *api) createContainer(w http.ResponseWriter, r *request) error {
 	// The CLI says -1 where nothing was asked for, which is nothing in inspect.
 	if n := in.HostConfig.MemorySwappiness; n != nil && *n == -1 {
 		in.HostConfig.MemorySwappiness = nil
+	}
+	if r.version.before(44) && in.NetworkingConfig != nil && len(in.NetworkingConfig.EndpointsConfig) > 1 {
+		names := slices.Sorted(maps.Keys(in.NetworkingConfig.EndpointsConfig))
+		return sockerless.Errorf(sockerless.EINVALID, "container cannot be connected to network endpoints: %s", strings.Join(names, ", "))
 	}
 	out, err := a.backend.Containers.Create(r.Context(), sockerless.CreateRequest{
 		Name:             r.query.Get("name"),

@@ -33,6 +33,9 @@ func (a *api) events(w http.ResponseWriter, r *request) error {
 	if opt.Until, err = r.instant("until"); err != nil {
 		return err
 	}
+	if !opt.Since.IsZero() && !opt.Until.IsZero() && opt.Since.After(opt.Until) {
+		return sockerless.Errorf(sockerless.EINVALID, "`since` time (%s) cannot be after `until` time (%s)", r.query.Get("since"), r.query.Get("until"))
+	}
 	if opt.Filters, err = r.filters(); err != nil {
 		return err
 	}

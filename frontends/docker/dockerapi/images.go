@@ -10,6 +10,7 @@ import (
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/pkg/authconfig"
+	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -210,38 +211,42 @@ func (a *api) listImages(w http.ResponseWriter, r *request) error {
 		}
 		filters["reference"] = append(filters["reference"], name)
 	}
-	out := []imageSummary{}
+	out := []*imageSummary{}
 	for img, err := range a.backend.Images.List(r.Context(), sockerless.ImageListOptions{All: r.flag("all"), Filters: filters}) {
 		if err != nil {
 			return err
 		}
-		s := imageSummary{Summary: image.Summary{
-			ID:          img.ID,
-			ParentID:    img.Parent,
-			RepoTags:    orEmpty(img.Tags),
-			RepoDigests: orEmpty(img.Digests),
-			Created:     unixOrZero(img.Created),
-			Size:        img.Size,
-			SharedSize:  -1,
-			Containers:  -1,
-			Labels:      map[string]string{},
-		}}
-		if img.Defaults != nil {
-			s.Labels = orEmptyMap(img.Defaults.Labels)
-		}
-		if r.version.before(44) {
-			s.VirtualSize = img.Size
-		}
-		if r.version.before(43) && len(img.Tags) == 0 {
-			s.RepoTags = []string{"<none>:<none>"}
-			if len(img.Digests) == 0 {
-				s.RepoDigests = []string{"<none>@<none>"}
-			}
-		}
-		out = append(out, s)
+		out = append(out, summarizeImage(img, r.version))
 	}
 	writeJSON(w, http.StatusOK, out)
 	return nil
+}
+
+func summarizeImage(img *sockerless.Image, v version) *imageSummary {
+	s := &imageSummary{Summary: image.Summary{
+		ID:          img.ID,
+		ParentID:    img.Parent,
+		RepoTags:    orEmpty(img.Tags),
+		RepoDigests: orEmpty(img.Digests),
+		Created:     unixOrZero(img.Created),
+		Size:        img.Size,
+		SharedSize:  -1,
+		Containers:  -1,
+		Labels:      map[string]string{},
+	}}
+	if img.Defaults != nil {
+		s.Labels = orEmptyMap(img.Defaults.Labels)
+	}
+	if v.before(44) {
+		s.VirtualSize = img.Size
+	}
+	if v.before(43) && len(img.Tags) == 0 {
+		s.RepoTags = []string{"<none>:<none>"}
+		if len(img.Digests) == 0 {
+			s.RepoDigests = []string{"<none>@<none>"}
+		}
+	}
+	return s
 }
 
 // inspectedImage is an image as `docker image inspect` wants it.
@@ -345,6 +350,31 @@ func (a *api) removeImage(w http.ResponseWriter, r *request) error {
 		out = []image.DeleteResponse{}
 	}
 	writeJSON(w, http.StatusOK, out)
+	return nil
+}
+
+func (a *api) pruneImages(w http.ResponseWriter, r *request) error {
+	filters, err := r.filters()
+	if err != nil {
+		return err
+	}
+	report, err := a.backend.Images.Prune(r.Context(), filters)
+	if err != nil {
+		return err
+	}
+	if report.ImagesDeleted == nil {
+		report.ImagesDeleted = []image.DeleteResponse{}
+	}
+	writeJSON(w, http.StatusOK, report)
+	return nil
+}
+
+// pruneBuilds has nothing to do, for nothing is built here and so nothing is kept of builds. `docker system prune` asks.
+func (a *api) pruneBuilds(w http.ResponseWriter, r *request) error {
+	if _, err := r.filters(); err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, build.CachePruneReport{CachesDeleted: []string{}})
 	return nil
 }
 

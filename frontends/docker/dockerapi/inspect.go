@@ -116,22 +116,20 @@ func networkMode(c *sockerless.Container) string {
 	return string(c.HostConfig.NetworkMode)
 }
 
-// endpoints returns the networks that a container is in: those that create named, else the one of its mode.
+// endpoints returns the networks that a container is in. Docker gives it an endpoint of each while it runs.
 func endpoints(c *sockerless.Container) map[string]*network.EndpointSettings {
 	out := map[string]*network.EndpointSettings{}
-	if c.NetworkingConfig != nil {
-		for name, e := range c.NetworkingConfig.EndpointsConfig {
-			if name == network.NetworkDefault {
-				name = network.NetworkBridge
-			}
-			if e == nil {
-				e = &network.EndpointSettings{}
-			}
-			out[name] = e
-		}
+	if c.NetworkingConfig == nil {
+		return out
 	}
-	if len(out) == 0 {
-		out[networkMode(c)] = &network.EndpointSettings{}
+	for name, e := range c.NetworkingConfig.EndpointsConfig {
+		shown := *e
+		switch c.State.Status {
+		case container.StateRunning, container.StatePaused, container.StateRestarting:
+		default:
+			shown.EndpointID = ""
+		}
+		out[name] = &shown
 	}
 	return out
 }

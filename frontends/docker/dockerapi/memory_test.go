@@ -23,7 +23,9 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/registry"
+	"github.com/moby/moby/api/types/volume"
 
 	"github.com/sockerless/sockerless"
 	"github.com/sockerless/sockerless/tape"
@@ -39,6 +41,8 @@ type memory struct {
 	containers []*box
 	execs      map[string]*sockerless.Exec
 	images     []*sockerless.Image
+	networks   []*network.Inspect
+	volumes    []*volume.Volume
 	auth       *registry.AuthConfig // of the latest pull
 	created    *sockerless.CreateRequest
 	stopped    *sockerless.StopOptions
@@ -79,7 +83,7 @@ func newMemory(t testing.TB) *memory {
 }
 
 func (m *memory) backend() *sockerless.Backend {
-	return &sockerless.Backend{Containers: memContainers{m}, Execs: memExecs{m}, Images: memImages{m}, System: memSystem{m}}
+	return &sockerless.Backend{Containers: memContainers{m}, Execs: memExecs{m}, Images: memImages{m}, Networks: memNetworks{m}, Volumes: memVolumes{m}, System: memSystem{m}}
 }
 
 func (m *memory) addImage(tag string, defaults *container.Config) *sockerless.Image {
@@ -139,6 +143,9 @@ func (m memContainers) Create(_ context.Context, req sockerless.CreateRequest) (
 		Config: req.Config, HostConfig: req.HostConfig, NetworkingConfig: req.NetworkingConfig, Raw: req.Raw,
 		Image: m.images[i].ID, State: sockerless.State{Status: container.StateCreated},
 	}, files: map[string]string{"/etc/hostname": "box\n"}}
+	if c.NetworkingConfig == nil || len(c.NetworkingConfig.EndpointsConfig) == 0 {
+		c.NetworkingConfig = &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{"bridge": {}}}
+	}
 	if c.Name == "" {
 		c.Name = "made_up" + c.ID[:4]
 	}

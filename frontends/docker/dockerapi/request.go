@@ -163,6 +163,14 @@ func (r *request) body(w http.ResponseWriter, v any) ([]byte, error) {
 	return raw, nil
 }
 
+// required is body for a request that must have one.
+func (r *request) required(w http.ResponseWriter, v any) ([]byte, error) {
+	if r.ContentLength == 0 {
+		return nil, sockerless.Errorf(sockerless.EINVALID, "invalid JSON: got EOF while reading request body")
+	}
+	return r.body(w, v)
+}
+
 // read reads the body, of which a client may not make too much in size or time.
 func (r *request) read(w http.ResponseWriter) ([]byte, error) {
 	control := http.NewResponseController(w)
