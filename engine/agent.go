@@ -95,18 +95,21 @@ func (a *agent) followEvents() {
 // handle returns false when the agent's time is over.
 func (a *agent) handle(ev protocol.Event) bool {
 	switch ev.Kind {
-	case protocol.EventExited:
-		if ev.Exit == nil || !a.logged(ev.LastLog) {
-			return ev.Exit == nil
+	case protocol.EventExited, protocol.EventStarted, protocol.EventStays:
+		if ev.Kind == protocol.EventExited && ev.Exit == nil {
+			return true
 		}
-		x := exit{incarnation: ev.Incarnation, code: ev.Exit.Code, oom: ev.Exit.OOM, at: ev.Exit.Time, event: ev.Seq, stored: make(chan struct{})}
+		if ev.Kind != protocol.EventStarted && !a.logged(ev.LastLog) {
+			return false
+		}
+		w := word{Event: ev, stored: make(chan struct{})}
 		select {
-		case a.run.exits <- x:
+		case a.run.words <- w:
 		case <-a.ctx.Done():
 			return false
 		}
 		select {
-		case <-x.stored:
+		case <-w.stored:
 		case <-a.ctx.Done():
 			return false
 		}

@@ -33,6 +33,9 @@ func (s containerService) Attach(ctx context.Context, ref string, opt sockerless
 	if err == nil && c.rec.State.Status == docker.StatePaused {
 		err = sockerless.Errorf(sockerless.ECONFLICT, "container %s is paused, unpause the container before attach", c.id)
 	}
+	if err == nil && c.restarting() {
+		err = sockerless.Errorf(sockerless.ECONFLICT, "container %s is restarting, wait until the container is running", c.id)
+	}
 	if err != nil {
 		c.mu.Unlock()
 		return nil, err
@@ -109,10 +112,12 @@ const replayTime = 2 * time.Second
 
 func attachError(err error) error {
 	if protocol.HasCode(err, protocol.CodeNotRunning) {
-		return sockerless.Errorf(sockerless.ECONFLICT, "cannot attach to a stopped container, start it first")
+		return errNotRunning
 	}
 	return err
 }
+
+var errNotRunning = sockerless.Errorf(sockerless.ECONFLICT, "cannot attach to a stopped container, start it first")
 
 // head gives the stored records up to a number in the form that the session has.
 func (w attachment) head(logs *logstore.Log, last uint64) *head {

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/sockerless/sockerless"
+	"github.com/sockerless/sockerless/agent/protocol"
 	"github.com/sockerless/sockerless/driver"
 	"github.com/sockerless/sockerless/engine/logstore"
 	"github.com/sockerless/sockerless/engine/store"
@@ -34,8 +35,13 @@ type record struct {
 	ImageUser        string `json:",omitempty"` // what the platform runs the agent as
 	Limits           logstore.Limits
 	State            sockerless.State
-	RestartCount     int        `json:",omitempty"`
 	Run              *runRecord `json:",omitempty"` // the latest
+
+	RestartCount int           `json:",omitempty"` // by the policy, since the last start that was asked for
+	Backoff      time.Duration `json:",omitempty"` // the pause before the latest of them
+	Stopped      bool          `json:",omitempty"` // somebody has asked for the end: no policy restarts it
+	// Again is when a new execution is to be placed, once the present one is over. Zero: none is.
+	Again time.Time
 
 	// Removed makes the record a tombstone: the container is gone, its job may be there still.
 	Removed bool `json:",omitempty"`
@@ -65,6 +71,8 @@ type runRecord struct {
 	Incarnation int    // how often the process was started
 	LogBase     uint64 // what is added to the agent's numbers of log records
 	LastEvent   uint64 // the agent's events up to this one are dealt with
+
+	Policy protocol.RestartPolicy // as the agent knows it
 
 	// Exited is when the exit was stored, whenever it was: the linger counts from then, also by a later engine.
 	Exited time.Time
@@ -136,10 +144,18 @@ func (c *container) change(f func(*record)) error {
 	return nil
 }
 
-// running says whether Docker would call the container running, one that is being started included. c.mu is held.
+// running says whether Docker would call the container running: one that is being started, and one that will be
+// restarted, included. c.mu is held.
 func (c *container) running() bool {
-	return c.attempt != nil || c.rec.State.Status == docker.StateRunning || c.rec.State.Status == docker.StatePaused
+	switch c.rec.State.Status {
+	case docker.StateRunning, docker.StatePaused, docker.StateRestarting:
+		return true
+	}
+	return c.attempt != nil
 }
+
+// restarting says whether the process has ended and a policy will run it again. c.mu is held.
+func (c *container) restarting() bool { return c.rec.State.Status == docker.StateRestarting }
 
 // held says whether a restart is under way.
 func (c *container) held() bool {

@@ -158,6 +158,8 @@ func (c *container) canExec() error {
 	switch {
 	case c.rec.State.Status == docker.StatePaused:
 		return sockerless.Errorf(sockerless.ECONFLICT, "Container %s is paused, unpause the container before exec", c.id)
+	case c.restarting():
+		return isRestarting(c)
 	case !c.running():
 		return sockerless.Errorf(sockerless.ECONFLICT, "Container %s is not running", c.id)
 	}
@@ -225,13 +227,14 @@ func (x *execution) start(ctx context.Context, opt sockerless.ExecStartOptions) 
 			return session, nil
 		}
 	}
-	if _, refused := errors.AsType[*wire.Error](err); !refused {
+	refused, ok := errors.AsType[*wire.Error](err)
+	if !ok {
 		return nil, err
 	}
 	if protocol.HasCode(err, protocol.CodeNotRunning) {
 		return nil, sockerless.Errorf(sockerless.ECONFLICT, "Container %s is not running", c.id)
 	}
-	code, text := refusal(err, "OCI runtime exec failed: exec failed: unable to start container process: ")
+	code, text := refusal(refused.Code, refused.Error(), "OCI runtime exec failed: exec failed: unable to start container process: ")
 	if code == codeEngine {
 		code = codeNotExecutable // what dockerd records of an exec that it could not set up
 	}

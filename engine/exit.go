@@ -8,6 +8,7 @@ import (
 	docker "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/sockerless/sockerless/agent/protocol"
 	"github.com/sockerless/sockerless/driver"
 	"github.com/sockerless/sockerless/link"
 )
@@ -19,21 +20,21 @@ const (
 	stopBackoff = time.Second
 )
 
-// watch waits for the end of the process. The agent's word on it wins over the cloud's, which goes on saying "running"
-// for some time and knows no signal.
+// watch waits for the end of the process, and for the restarts that the agent makes. The agent's word on it wins over
+// the cloud's, which goes on saying "running" for some time and knows no signal.
 func (r *run) watch() {
 	for r.stage() == stageRunning && r.e.ctx.Err() == nil {
 		if len(r.early) > 0 {
-			x := r.early[0]
+			w := r.early[0]
 			r.early = r.early[1:]
-			r.exited(x)
+			r.hear(w)
 			continue
 		}
 		switch what, n := r.next(nil); what {
-		case exited:
-			r.exited(n.exit)
+		case said:
+			r.hear(n.word)
 		case ended:
-			r.exited(withoutWord(n.answer))
+			r.lost(n.answer)
 		case linkUp: // whom trouble with the link has kept from joining
 			a := r.agent
 			if err := r.during(a, func(ctx context.Context) error { return r.attachPending(ctx, a) }); err != nil {
@@ -43,42 +44,30 @@ func (r *run) watch() {
 	}
 }
 
-// withoutWord is the exit of an execution whose agent has not told it.
-func withoutWord(a answer) exit {
-	st := a.status
-	x := exit{code: codeKilled, at: st.Ended, left: a.left(), reason: "the agent's word on the exit did not come: " + whyEnded(st)}
-	if st.ExitCode != nil {
-		x.code = *st.ExitCode
+// hear records what the agent says. What cannot be stored is told again to the next engine.
+func (r *run) hear(w word) {
+	var record func() error
+	switch w.Kind {
+	case protocol.EventExited:
+		record = func() error { return r.c.exited(w.Event) }
+	case protocol.EventStarted:
+		record = func() error { return r.c.restarted(w.Event) }
+	case protocol.EventStays:
+		record = func() error { return r.c.stays(w.Event) }
 	}
-	return x
+	if r.record(record) {
+		close(w.stored)
+	}
 }
 
-// exited records the end of the process and tells everybody.
-func (r *run) exited(x exit) {
-	if r.record(x) && x.stored != nil {
-		close(x.stored) // which lets it be acknowledged; what is not stored is told again to the next engine
-	}
-}
-
-// record stores an exit. False: it could not be stored, and is to be told again.
-func (r *run) record(x exit) bool {
+// record stores what has happened to the process, while that is this run's to tell. False: the engine has closed before
+// it could.
+func (r *run) record(f func() error) bool {
 	c := r.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.rec.Run.Stage == stageRunning && (x.incarnation == 0 || x.incarnation >= c.rec.Run.Incarnation) {
-		if x.at.IsZero() {
-			x.at = time.Now()
-		}
-		next := stageExited
-		if x.event == 0 {
-			next = x.left
-		}
-		err := c.end(x.code, x.reason, next, nil, func(rec *record) {
-			rec.State.OOMKilled, rec.State.FinishedAt = x.oom, x.at.UTC()
-			if x.event > 0 {
-				rec.Run.LastEvent = x.event
-			}
-		})
+	for c.rec.Run.Stage == stageRunning {
+		err := f()
 		if err == nil {
 			return true
 		}
@@ -96,43 +85,111 @@ func (r *run) record(x exit) bool {
 	return true
 }
 
-// end stores that the container does not run any more, then tells everybody; a start that is under way, if it is the
-// end of that, is told cause. c.mu is held.
-func (c *container) end(code int, reason string, next stage, cause error, also func(*record)) error {
-	remove := c.rec.HostConfig.AutoRemove && c.keep == 0
-	err := c.change(func(rec *record) {
-		rec.Run.Stage = next
-		rec.State.Status, rec.State.Starting, rec.State.Pid = docker.StateExited, false, 0
-		rec.State.ExitCode, rec.State.Error, rec.State.FinishedAt = code, reason, time.Now().UTC()
-		rec.Run.Exited = rec.State.FinishedAt
-		if also != nil {
-			also(rec)
+// exited records the agent's word on the end of the process. c.mu is held.
+func (c *container) exited(e protocol.Event) error {
+	if e.Incarnation < c.rec.Run.Incarnation {
+		return nil
+	}
+	next := stageExited
+	switch {
+	case e.Restart != nil:
+		next = stageRunning
+	case e.Leaving:
+		next = stageEnding
+	}
+	return c.end(ending{code: e.Exit.Code, next: next, also: func(rec *record) {
+		rec.State.OOMKilled, rec.State.FinishedAt = e.Exit.OOM, e.Exit.Time.UTC()
+		rec.Run.LastEvent = e.Seq
+		switch {
+		case e.Restart != nil:
+			rec.State.Status = docker.StateRestarting
+			rec.RestartCount, rec.Backoff = e.Restart.Count, e.Restart.Pause
+		case e.Leaving:
+			rec.follow()
 		}
-		rec.Removed = remove
+	}})
+}
+
+// lost records the end of an execution whose agent has not told it.
+func (r *run) lost(a answer) {
+	st := a.status
+	x := ending{code: codeKilled, next: a.left(), reason: "the agent's word on the exit did not come: " + whyEnded(st)}
+	if st.ExitCode != nil {
+		x.code = *st.ExitCode
+	}
+	x.also = func(rec *record) {
+		if !st.Ended.IsZero() {
+			rec.State.FinishedAt = st.Ended.UTC()
+		}
+		rec.follow()
+	}
+	r.record(func() error {
+		if r.c.restarting() { // in the pause before a restart
+			return r.c.move(a.left())
+		}
+		return r.c.end(x)
+	})
+}
+
+// ending is the end of a container's process.
+type ending struct {
+	code   int
+	reason string // for State.Error
+	next   stage
+	cause  error         // what the asker of a start is told that has come to this end
+	also   func(*record) // what else is to be stored, a restart to come for example
+}
+
+// end stores that the process does not run any more, then tells everybody. c.mu is held.
+func (c *container) end(x ending) error {
+	err := c.change(func(rec *record) {
+		rec.move(x.next)
+		rec.Again = time.Time{}
+		rec.State.Status, rec.State.Starting, rec.State.Pid = docker.StateExited, false, 0
+		rec.State.ExitCode, rec.State.Error, rec.State.FinishedAt = x.code, x.reason, time.Now().UTC()
+		rec.Run.Exited = rec.State.FinishedAt
+		if x.also != nil {
+			x.also(rec)
+		}
+		rec.Removed = rec.HostConfig.AutoRemove && c.keep == 0 && rec.State.Status == docker.StateExited
 	})
 	if err != nil {
 		return err
 	}
-	c.event(events.ActionDie, exitAttributes(code, c.rec.State.StartedAt))
+	c.event(events.ActionDie, exitAttributes(x.code, c.rec.State.StartedAt))
 	if c.attempt != nil {
-		c.endAttempt(cause)
+		c.endAttempt(x.cause)
 	}
 	c.failPending(errNotJoined)
-	c.stopped(code)
-	if remove {
+	c.stopped(x.code)
+	if c.rec.Removed {
 		c.bury()
 	}
 	return nil
+}
+
+// move goes to a later stage. What is over stays so.
+func (rec *record) move(next stage) {
+	if rec.Run.Stage != stageOver {
+		rec.Run.Stage = next
+	}
 }
 
 // abandon ends a run from this side: nobody waits for its agent's word any more. cause is what the asker of a start
 // that is under way is told. c.mu is held.
 func (c *container) abandon(code int, reason string, cause error) error {
 	r := c.run
-	if err := c.end(code, reason, stageEnding, cause, nil); err != nil {
+	if c.restarting() {
+		if err := c.stay("", stageEnding, nil); err != nil {
+			return err
+		}
+		c.endAttempt(cause)
+	} else if err := c.end(ending{code: code, reason: reason, next: stageEnding, cause: cause}); err != nil {
 		return err
 	}
-	r.nudge()
+	if r != nil {
+		r.nudge()
+	}
 	return nil
 }
 
@@ -152,8 +209,8 @@ func (r *run) stay() {
 			return
 		}
 		switch what, n := r.next(timer.C); what {
-		case exited:
-			close(n.exit.stored) // told before, and stored
+		case said:
+			close(n.word.stored) // told before, and stored
 		case ended:
 			r.to(stageExited, stageOver, nil)
 		case linkDown:
@@ -224,8 +281,8 @@ func (r *run) left() bool {
 			return true
 		case timedOut:
 			return false
-		case exited:
-			close(n.exit.stored)
+		case said:
+			close(n.word.stored)
 		}
 	}
 	return false

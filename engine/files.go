@@ -45,6 +45,9 @@ func (c *container) runningAgent(ctx context.Context, check func(*container) err
 func (c *container) filesAgent(ctx context.Context) (*agent, error) {
 	return c.runningAgent(ctx, func(c *container) error {
 		switch {
+		case c.restarting() && c.rec.Run.Stage != stageRunning:
+			return sockerless.Errorf(sockerless.ECONFLICT,
+				"cannot copy files of container %s: its job execution has ended, and it is restarting in a new one", c.id[:12])
 		case c.running() || c.run != nil && c.rec.Run.Stage == stageExited:
 			return nil
 		case c.rec.Run == nil:

@@ -108,7 +108,7 @@ func (e *Engine) listFilter(ctx context.Context, opt sockerless.ListOptions) (fu
 	// A filter on the state says itself whether stopped ones are wanted.
 	all := opt.All || opt.Limit > 0 || len(f["status"]) > 0 || len(f["exited"]) > 0
 	return func(c *sockerless.Container) bool {
-		running := c.State.Status == docker.StateRunning || c.State.Status == docker.StatePaused
+		running := slices.Contains([]docker.ContainerState{docker.StateRunning, docker.StatePaused, docker.StateRestarting}, c.State.Status)
 		switch {
 		case !all && !running,
 			!before.IsZero() && !c.Created.Before(before),

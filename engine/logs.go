@@ -24,7 +24,7 @@ func (s containerService) Logs(ctx context.Context, ref string, opt sockerless.L
 			return
 		}
 		rec := c.rec
-		running := c.running()
+		running := c.running() && !c.restarting() // a follower ends with each run, as with dockerd
 		w := c.await(false)
 		c.mu.Unlock()
 		defer c.forget(w)

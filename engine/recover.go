@@ -35,7 +35,7 @@ func (e *Engine) recover(ctx context.Context) error {
 		e.containers[c.id] = c
 		e.names[rec.Name] = c
 		e.mu.Unlock()
-		if rec.Run == nil || rec.Run.Stage == stageOver {
+		if rec.Run == nil {
 			continue
 		}
 		if err := c.resume(); err != nil {
@@ -49,6 +49,10 @@ func (e *Engine) recover(ctx context.Context) error {
 func (c *container) resume() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.rec.Run.Stage == stageOver {
+		c.later()
+		return nil
+	}
 	r, err := c.newRun()
 	if err != nil {
 		return err

@@ -21,9 +21,12 @@ func (s containerService) Remove(_ context.Context, ref string, opt sockerless.R
 		return err
 	}
 	defer c.mu.Unlock()
-	running := c.running()
+	running, restarting := c.running(), c.restarting()
 	if running && !opt.Force {
 		state := "running: stop the container before removing or force remove"
+		if c.restarting() {
+			state = "restarting: stop the container before removing or force remove"
+		}
 		if c.rec.State.Status == docker.StatePaused {
 			state = "paused and must be unpaused first"
 		}
@@ -41,14 +44,21 @@ func (s containerService) Remove(_ context.Context, ref string, opt sockerless.R
 		if rec.Run.Stage != stageOver {
 			rec.Run.Stage = stageEnding
 		}
-		if running {
+		rec.Again = time.Time{}
+		switch {
+		case restarting:
+			rec.State.Status = docker.StateExited
+		case running:
 			rec.State.Status, rec.State.ExitCode, rec.State.FinishedAt = docker.StateExited, codeKilled, time.Now().UTC()
 		}
 	})
 	if err != nil {
 		return err
 	}
-	if running {
+	switch {
+	case restarting:
+		c.stopped(c.rec.State.ExitCode)
+	case running:
 		c.event(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(syscall.SIGKILL))})
 		c.event(events.ActionDie, exitAttributes(codeKilled, c.rec.State.StartedAt))
 		c.stopped(codeKilled)

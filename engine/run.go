@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sockerless/sockerless"
+	"github.com/sockerless/sockerless/agent/protocol"
 	"github.com/sockerless/sockerless/driver"
 	"github.com/sockerless/sockerless/engine/logstore"
 	"github.com/sockerless/sockerless/link"
@@ -23,7 +24,7 @@ type run struct {
 	recovered bool // stored by an earlier process
 
 	offers chan *link.Link // agents that say they are this run's
-	exits  chan exit       // from the agent's feed
+	words  chan word       // from the agent's feed
 	nudges chan struct{}   // the stage was changed by a request
 	hurry  chan struct{}   // the cloud should be asked now
 	over   chan struct{}   // closed when the goroutine has ended
@@ -44,19 +45,13 @@ type run struct {
 	silent   atomic.Bool // the agent does not answer, so it is not asked to end either
 	trouble  bool        // the store does not take what is to be stored
 	accepted *acceptance // the driver's answer to the start; nil before
-	early    []exit      // that came before the start was answered; each has an agent that waits for stored
+	early    []word      // that came before the start was answered; each has an agent that waits for stored
 }
 
-// exit is how a process ended.
-type exit struct {
-	incarnation int
-	code        int
-	oom         bool
-	at          time.Time
-	event       uint64        // the agent's number of it; 0: it is not the agent's word
-	reason      string        // for State.Error
-	left        stage         // what comes next, if it is not the agent's word
-	stored      chan struct{} // closed when it is dealt with; nil if nobody waits
+// word is what the agent says of the container's process: one of its events.
+type word struct {
+	protocol.Event
+	stored chan struct{} // closed when it is dealt with, which lets it be acknowledged
 }
 
 // acceptance is what the driver has answered to a start. It is kept until it is stored, so that it is asked once: every
@@ -82,7 +77,7 @@ func (c *container) newRun() (*run, error) {
 	}
 	r := &run{
 		e: c.e, c: c, id: c.rec.Run.ID, logs: logs,
-		offers: make(chan *link.Link, offersKept), exits: make(chan exit), nudges: make(chan struct{}, 1),
+		offers: make(chan *link.Link, offersKept), words: make(chan word), nudges: make(chan struct{}, 1),
 		hurry: make(chan struct{}, 1), answers: make(chan answer, 1), over: make(chan struct{}), linked: make(chan struct{}),
 	}
 	c.e.mu.Lock()
@@ -217,12 +212,15 @@ func (r *run) finish() {
 		break
 	}
 	close(r.over)
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	r.c.later()
 }
 
-// dropEarly lets go of exits that change nothing any more, and of their agent, which waits until they are dealt with.
+// dropEarly lets go of words that change nothing any more, and of their agent, which waits until they are dealt with.
 func (r *run) dropEarly() {
-	for _, x := range r.early {
-		close(x.stored)
+	for _, w := range r.early {
+		close(w.stored)
 	}
 	r.early = nil
 }
@@ -234,7 +232,7 @@ const (
 	nudged   happening = iota // a request has changed something, or the engine closes
 	linkUp                    // there is an agent now
 	linkDown                  // there is none any more
-	exited                    // the agent says that the process has ended
+	said                      // the agent says what became of the process
 	ended                     // the cloud says that the execution has ended, or does not know it
 	polled                    // the cloud says that it goes on, and why it does not come up
 	timedOut
@@ -242,7 +240,7 @@ const (
 
 // news comes with a happening.
 type news struct {
-	exit   exit
+	word   word
 	answer answer
 	gone   error // why the link ended
 }
@@ -269,8 +267,9 @@ var another = news{answer: answer{
 	status: driver.Status{Phase: driver.PhaseEnded, Reason: "the platform took the replica away and ran it again"}, goes: true,
 }}
 
-// next waits for something to happen. An exit that comes before the process is known to run is kept for watch. It takes agents that are the run's own and turns others away, dials where agents
-// are dialled, and asks the cloud, with back-off, only while there is no link.
+// next waits for something to happen. A word that comes before the process is known to run is kept for watch. It takes
+// agents that are the run's own and turns others away, dials where agents are dialled, and asks the cloud, with back-off,
+// only while there is no link.
 func (r *run) next(timeout <-chan time.Time) (happening, news) {
 	var down <-chan struct{}
 	if r.agent != nil {
@@ -285,12 +284,12 @@ func (r *run) next(timeout <-chan time.Time) (happening, news) {
 			return nudged, news{}
 		case <-r.nudges:
 			return nudged, news{}
-		case x := <-r.exits:
+		case w := <-r.words:
 			if r.stage() == stageLinked { // of the process whose start is not answered yet
-				r.early = append(r.early, x)
+				r.early = append(r.early, w)
 				continue
 			}
-			return exited, news{exit: x}
+			return said, news{word: w}
 		case <-timeout:
 			return timedOut, news{}
 		case l := <-r.offers:

@@ -32,6 +32,7 @@ type attempt struct {
 	shown   bool          // State says running already; guarded likewise
 	timer   *time.Timer
 	fresh   bool // a file system of an earlier run is lost
+	auto    bool // nobody has asked for it but the restart policy
 }
 
 // finish tells who waits. The container's lock is held.
@@ -101,6 +102,7 @@ func (c *container) start() (a *attempt, wait <-chan struct{}, err error) {
 		}
 		err := c.change(func(rec *record) {
 			rec.Run.Stage, rec.Run.Key, rec.Run.Wanted = stageLinked, newID(16), time.Now().UTC()
+			rec.RestartCount, rec.Backoff, rec.Stopped = 0, 0, false
 		})
 		if err != nil {
 			return nil, nil, err
@@ -109,11 +111,18 @@ func (c *container) start() (a *attempt, wait <-chan struct{}, err error) {
 		r.nudge()
 		return a, nil, nil
 	}
-	again := c.rec.Run != nil
+	a, err = c.place()
+	return a, nil, err
+}
+
+// place begins a run: by the attempt that is under way, or by a new one. It is asked for, unless the container is
+// restarting. c.mu is held.
+func (c *container) place() (*attempt, error) {
+	again, auto := c.rec.Run != nil, c.restarting()
 	fresh := again && c.rec.Run.Incarnation > 0 // a process ran in it
 	logs, err := c.e.logs.Log(c.id, c.rec.Limits)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	err = c.change(func(rec *record) {
 		run := driver.Run{Container: c.id, ID: newID(16)}
@@ -123,27 +132,37 @@ func (c *container) start() (a *attempt, wait <-chan struct{}, err error) {
 		rec.Run = &runRecord{
 			ID: run.ID, Key: newID(16), Stage: stageIntent, Wanted: time.Now().UTC(), LogBase: logs.Last(), Run: run,
 		}
+		rec.Again = time.Time{}
+		if !auto {
+			rec.RestartCount, rec.Backoff, rec.Stopped = 0, 0, false
+		}
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	r, err := c.newRun()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	a = c.newAttempt(fresh)
+	a := c.attempt
+	if a == nil {
+		a = c.newAttempt(fresh)
+	}
+	a.fresh = fresh
 	if !c.e.background(r.step) { // ends with the run, or with the engine
-		return nil, nil, closing()
+		return nil, closing()
 	}
-	return a, nil, nil
+	return a, nil
 }
 
 // newAttempt: c.mu is held.
 func (c *container) newAttempt(fresh bool) *attempt {
-	a := &attempt{done: make(chan struct{}), settled: make(chan struct{}), fresh: fresh}
+	a := &attempt{done: make(chan struct{}), settled: make(chan struct{}), fresh: fresh, auto: c.restarting()}
 	c.attempt = a
 	c.untold = ""
-	a.timer = time.AfterFunc(c.e.opt.StartWait, func() { c.showStarting(a) })
+	if !a.auto {
+		a.timer = time.AfterFunc(c.e.opt.StartWait, func() { c.showStarting(a) })
+	}
 	return a
 }
 
@@ -328,15 +347,16 @@ func (r *run) begin() {
 		for r.agent == nil && r.stage() == stageLinked && r.e.ctx.Err() == nil {
 			switch what, n := r.next(deadline.C); what {
 			case ended:
-				r.failed(cannotRun(r.c, n.answer.why()), codeEngine, n.answer.left())
+				r.gone(n.answer.why(), n.answer.left())
 			case timedOut:
-				r.failed(cannotRun(r.c, "its agent was lost"), codeEngine, stageEnding)
+				r.gone("its agent was lost", stageEnding)
 			}
 		}
 		return
 	}
 	a := r.agent
 	var res protocol.StartResult
+	req := r.request()
 	err := r.during(a, func(ctx context.Context) (err error) {
 		if err := r.putCopies(ctx, a); err != nil {
 			return err
@@ -344,15 +364,19 @@ func (r *run) begin() {
 		if err := r.attachPending(ctx, a); err != nil {
 			return err
 		}
-		res, err = a.client.Start(ctx, r.request())
+		res, err = a.client.Start(ctx, req)
 		return err
 	})
 	if misplaced, ok := errors.AsType[*copyError](err); ok {
 		r.failed(misplaced, codeEngine, stageEnding)
 		return
 	}
-	if _, refused := errors.AsType[*wire.Error](err); refused {
-		code, text := startRefusal(err)
+	if protocol.HasCode(err, protocol.CodeNotRunning) || errors.Is(err, errNotRunning) {
+		r.gone("its agent ends", stageEnding)
+		return
+	}
+	if refused, ok := errors.AsType[*wire.Error](err); ok {
+		code, text := startRefusal(refused.Code, refused.Error())
 		r.failed(text, code, stageEnding)
 		return
 	}
@@ -361,15 +385,29 @@ func (r *run) begin() {
 		pause := time.NewTimer(time.Second)
 		defer pause.Stop()
 		if what, n := r.next(pause.C); what == ended {
-			r.failed(cannotRun(r.c, n.answer.why()), codeEngine, n.answer.left())
+			r.gone(n.answer.why(), n.answer.left())
 		}
 		return
 	}
-	r.began(res)
+	r.began(res, req.Restart)
 	// Who came while the process was being started missed nothing that it could have asked for.
 	if err := r.during(a, func(ctx context.Context) error { return r.attachPending(ctx, a) }); err != nil {
 		r.warn("cannot attach to a container that has just started", err)
 	}
+}
+
+// gone is the end of the replica that a start was for. If it has run a process before, it was the linger's end, or
+// whatever else ends replicas: the start goes on in a new execution.
+func (r *run) gone(why string, next stage) {
+	c := r.c
+	c.mu.Lock()
+	if c.rec.Run.Stage != stageLinked || c.rec.Run.Incarnation == 0 {
+		c.mu.Unlock()
+		r.failed(cannotRun(c, why), codeEngine, next)
+		return
+	}
+	defer c.mu.Unlock()
+	r.must(c.change(func(rec *record) { rec.Run.Stage, rec.Again = next, time.Now().UTC() }))
 }
 
 // during asks the agent for something while the run goes on being watched: a link may be cut for minutes, and the start
@@ -392,9 +430,9 @@ func (r *run) during(a *agent, f func(context.Context) error) error {
 		what, n := r.next(nil)
 		switch {
 		case what == ended && before == stageLinked:
-			r.failed(cannotRun(r.c, n.answer.why()), codeEngine, n.answer.left())
-		case what == exited: // of the process that has just started: watch records it
-			r.early = append(r.early, n.exit)
+			r.gone(n.answer.why(), n.answer.left())
+		case what == said: // of the process that has just started: watch records it
+			r.early = append(r.early, n.word)
 			continue
 		case r.stage() == before && r.agent == a && r.e.ctx.Err() == nil:
 			continue
@@ -421,8 +459,9 @@ func (r *run) request() protocol.StartRequest {
 		},
 		OpenStdin: config.OpenStdin, StdinOnce: config.StdinOnce,
 		// The engine tells it to go when the linger is over; by itself it stays for who still reads.
-		Linger: r.linger() + drainTime,
-		Orphan: orphanTime,
+		Linger:  r.linger() + drainTime,
+		Orphan:  orphanTime,
+		Restart: policyOf(host), Restarts: r.c.rec.RestartCount, Backoff: r.c.rec.Backoff,
 	}
 	if req.Process.Dir == "" {
 		req.Process.Dir = "/"
@@ -440,7 +479,7 @@ func (r *run) request() protocol.StartRequest {
 }
 
 // began records that the process runs.
-func (r *run) began(res protocol.StartResult) {
+func (r *run) began(res protocol.StartResult, policy protocol.RestartPolicy) {
 	c := r.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -450,7 +489,7 @@ func (r *run) began(res protocol.StartResult) {
 	r.joined = nil
 	a := c.attempt
 	err := c.change(func(rec *record) {
-		rec.Run.Stage, rec.Run.Incarnation = stageRunning, res.Incarnation
+		rec.Run.Stage, rec.Run.Incarnation, rec.Run.Policy = stageRunning, res.Incarnation, policy
 		rec.State = sockerless.State{
 			Status: docker.StateRunning, Pid: res.Pid, StartedAt: res.Started.UTC(), FinishedAt: rec.State.FinishedAt,
 		}
@@ -484,6 +523,10 @@ func (r *run) failed(cause error, code int, next stage) {
 		return
 	}
 	a := c.attempt
+	if a != nil && a.auto {
+		r.must(c.failedAgain(cause, code, next))
+		return
+	}
 	if a == nil && c.rec.State.Starting {
 		a = &attempt{shown: true} // of an earlier process
 	}
@@ -519,7 +562,9 @@ func (r *run) failed(cause error, code int, next stage) {
 
 // settle takes the attempt off the container. c.mu is held.
 func (c *container) settle() {
-	c.attempt.timer.Stop()
+	if t := c.attempt.timer; t != nil {
+		t.Stop()
+	}
 	close(c.attempt.settled)
 	c.attempt = nil
 }
@@ -548,25 +593,24 @@ func (c *container) failPending(err error) {
 }
 
 // startRefusal gives an agent's refusal of a container's start Docker's words and exit code.
-func startRefusal(err error) (int, error) {
+func startRefusal(agentCode, text string) (int, error) {
 	const doing = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: " +
 		"unable to start container process: error during container init: "
-	return refusal(err, doing)
+	return refusal(agentCode, text, doing)
 }
 
 // refusal: clients tell 127 and 126 from 125 by Docker's words (docker/cli, cli/command/container/run.go).
-func refusal(err error, doing string) (int, error) {
-	text := err.Error()
-	switch {
-	case protocol.HasCode(err, protocol.CodeNoCommand):
+func refusal(agentCode, text, doing string) (int, error) {
+	switch agentCode {
+	case protocol.CodeNoCommand:
 		return codeNoCommand, sockerless.Errorf(sockerless.EINVALID, "%s%s: unknown", doing, text)
-	case protocol.HasCode(err, protocol.CodeNotExecutable):
+	case protocol.CodeNotExecutable:
 		return codeNotExecutable, sockerless.Errorf(sockerless.EINVALID, "%s%s: unknown", doing, text)
-	case protocol.HasCode(err, protocol.CodeNoUser):
+	case protocol.CodeNoUser:
 		return codeEngine, sockerless.Errorf(sockerless.EINVALID, "%s", text)
-	case protocol.HasCode(err, protocol.CodeWrongUser):
+	case protocol.CodeWrongUser:
 		return codeEngine, sockerless.Errorf(sockerless.EUNSUPPORTED, "cannot use -u: %s", text)
-	case protocol.HasCode(err, protocol.CodeInvalid):
+	case protocol.CodeInvalid:
 		return codeEngine, sockerless.Errorf(sockerless.EINVALID, "%s", text)
 	}
 	return codeEngine, sockerless.Errorf(sockerless.EINTERNAL, "%s%s", doing, text)

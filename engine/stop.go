@@ -33,14 +33,13 @@ func (s containerService) Stop(ctx context.Context, ref string, opt sockerless.S
 		defer c.mu.Unlock()
 		return sockerless.Errorf(sockerless.ENOTMODIFIED, "container %s is not running", c.id)
 	}
-	w, err := c.stop(opt)
+	ended, err := c.stop(opt)
 	c.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	defer c.forget(w)
 	select {
-	case <-w.told:
+	case <-ended:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -49,8 +48,8 @@ func (s containerService) Stop(ctx context.Context, ref string, opt sockerless.S
 	}
 }
 
-// stop begins the end of a running container. What it returns tells when that has come. c.mu is held.
-func (c *container) stop(opt sockerless.StopOptions) (*wait, error) {
+// stop begins the end of a running container. What it returns is closed when that has come. c.mu is held.
+func (c *container) stop(opt sockerless.StopOptions) (<-chan struct{}, error) {
 	sig, err := parseSignal(firstOf(opt.Signal, c.rec.Config.StopSignal, "SIGTERM"))
 	if err != nil {
 		return nil, err
@@ -62,26 +61,30 @@ func (c *container) stop(opt sockerless.StopOptions) (*wait, error) {
 	if opt.Grace != nil {
 		grace = *opt.Grace
 	}
-	w := c.await(false)
+	if err := c.markStopped(); err != nil {
+		return nil, err
+	}
+	ended := make(chan struct{})
 	if c.rec.Run.Stage != stageRunning {
 		if err := c.cancel(sig); err != nil {
-			delete(c.waits, w)
 			return nil, err
 		}
 		c.event(events.ActionStop, nil)
-		return w, nil
+		close(ended)
+		return ended, nil
 	}
-	c.event(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
-	r, done := c.run, c.await(false)
+	if !c.restarting() {
+		c.event(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
+	}
+	r, w := c.run, c.awaitEnd()
 	// Not the asker's context: who asks for a stop and leaves has asked for it all the same.
-	if !c.e.background(func() { // ends with the container, or after the grace and agentPatience twice
-		defer c.forget(done)
+	if !c.e.background(func() { // ends with the container, or the engine
+		defer c.forget(w)
 		err := r.call(c.e.ctx, func(a *agent) error {
 			return a.client.Stop(a.ctx, protocol.StopRequest{Signal: sigName(sig), Grace: grace})
 		})
 		if err != nil && !protocol.HasCode(err, protocol.CodeNotRunning) {
 			c.force(r, err)
-			return
 		}
 		var late <-chan time.Time
 		if grace >= 0 {
@@ -89,19 +92,32 @@ func (c *container) stop(opt sockerless.StopOptions) (*wait, error) {
 			defer timer.Stop()
 			late = timer.C
 		}
-		select {
-		case <-done.told:
-			c.mu.Lock()
-			c.event(events.ActionStop, nil)
-			c.mu.Unlock()
-		case <-late:
-			c.force(r, errors.New("the exit was not told"))
-		case <-c.e.ctx.Done():
+		for told := false; !told; {
+			select {
+			case <-w.told:
+				told = true
+			case <-late:
+				c.force(r, errors.New("the exit was not told"))
+			case <-c.e.ctx.Done():
+				return
+			}
 		}
+		c.mu.Lock()
+		c.event(events.ActionStop, nil)
+		c.mu.Unlock()
+		close(ended)
 	}) {
 		return nil, closing()
 	}
-	return w, nil
+	return ended, nil
+}
+
+// markStopped stores that a user has asked for the end, so that no policy restarts the container. c.mu is held.
+func (c *container) markStopped() error {
+	if c.rec.Stopped || c.rec.HostConfig.RestartPolicy.IsNone() {
+		return nil
+	}
+	return c.change(func(rec *record) { rec.Stopped = true })
 }
 
 // cancel ends a container that is being started. c.mu is held.
@@ -179,15 +195,14 @@ func (s containerService) Restart(ctx context.Context, ref string, opt sockerles
 	}
 	if c.running() {
 		c.keep++ // --rm waits for an exit that nobody follows by a start
-		w, err := c.stop(opt)
+		ended, err := c.stop(opt)
 		c.mu.Unlock()
 		defer c.release()
 		if err != nil {
 			return err
 		}
-		defer c.forget(w)
 		select {
-		case <-w.told:
+		case <-ended:
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-s.ctx.Done():
@@ -265,19 +280,32 @@ func (s containerService) Signal(ctx context.Context, ref, name string) error {
 		defer c.mu.Unlock()
 		return notRunning(ref, c)
 	}
+	final, restarting := c.final(sig), c.restarting()
+	starting := c.rec.Run.Stage != stageRunning && !restarting
+	if restarting && !final || starting && ignored(sig) {
+		defer c.mu.Unlock()
+		return nil // there is no process to get it, and dockerd takes it all the same
+	}
+	if final {
+		err = c.markStopped()
+	}
+	if err != nil {
+		c.mu.Unlock()
+		return err
+	}
+	if !restarting {
+		c.event(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
+	}
 	if c.rec.Run.Stage != stageRunning {
 		defer c.mu.Unlock()
-		if ignored(sig) {
-			return nil
-		}
-		c.event(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
 		return c.cancel(sig)
 	}
-	r, w := c.run, c.await(false)
-	c.event(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
+	r, w := c.run, c.awaitEnd()
 	c.mu.Unlock()
 	defer c.forget(w)
-	err = r.call(ctx, func(a *agent) error { return a.client.Signal(a.ctx, protocol.SignalRequest{Signal: sigName(sig)}) })
+	err = r.call(ctx, func(a *agent) error {
+		return a.client.Signal(a.ctx, protocol.SignalRequest{Signal: sigName(sig), Final: final})
+	})
 	_, answered := errors.AsType[*wire.Error](err)
 	switch {
 	case protocol.HasCode(err, protocol.CodeNotRunning), sockerless.ErrorCode(err) == sockerless.ECONFLICT:
@@ -300,6 +328,16 @@ func (s containerService) Signal(ctx context.Context, ref, name string) error {
 		}
 	}
 	return nil
+}
+
+// final says whether a signal is the end of the restart policy. It is dockerd's rule: with a stop signal of its own that
+// one and SIGKILL, else any. c.mu is held.
+func (c *container) final(sig syscall.Signal) bool {
+	if c.rec.Config.StopSignal == "" || sig == syscall.SIGKILL {
+		return true
+	}
+	own, err := parseSignal(c.rec.Config.StopSignal)
+	return err != nil || own == sig
 }
 
 func notRunning(ref string, c *container) error {

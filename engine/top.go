@@ -37,6 +37,9 @@ func (s containerService) Top(ctx context.Context, ref, psArgs string) (*docker.
 
 // mustRun refuses what is asked of a container's processes if there are none. c.mu is held.
 func (c *container) mustRun() error {
+	if c.restarting() {
+		return isRestarting(c)
+	}
 	if !c.running() {
 		return sockerless.Errorf(sockerless.ECONFLICT, "Container %s is not running", c.id)
 	}

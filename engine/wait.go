@@ -12,6 +12,7 @@ import (
 // wait is somebody who waits for a container to stop, or to be gone.
 type wait struct {
 	removed bool // to be gone
+	final   bool // to stop for good: an exit that a restart follows is not it
 	told    chan sockerless.WaitUpdate
 }
 
@@ -19,6 +20,13 @@ type wait struct {
 func (c *container) await(removed bool) *wait {
 	w := &wait{removed: removed, told: make(chan sockerless.WaitUpdate, 1)}
 	c.waits[w] = struct{}{}
+	return w
+}
+
+// awaitEnd registers a wait for an exit that no restart follows. c.mu is held.
+func (c *container) awaitEnd() *wait {
+	w := c.await(false)
+	w.final = true
 	return w
 }
 
@@ -32,7 +40,7 @@ func (c *container) forget(w *wait) {
 // stopped tells who waits for the exit. c.mu is held.
 func (c *container) stopped(code int) {
 	for w := range c.waits {
-		if !w.removed {
+		if !w.removed && (!w.final || !c.restarting()) {
 			w.told <- sockerless.WaitUpdate{Exited: true, ExitCode: code, Error: c.untold}
 			delete(c.waits, w)
 		}

@@ -47,7 +47,7 @@ func validate(req *sockerless.CreateRequest) error {
 		return invalid("%s", err)
 	}
 	if h.AutoRemove && !h.RestartPolicy.IsNone() {
-		return invalid("can't set 'AutoRemove' and 'RestartPolicy' at the same time")
+		return invalid("can't create 'AutoRemove' container with restart policy")
 	}
 	switch {
 	case h.Memory < 0 || h.Memory > 0 && h.Memory < minimumMemory:
