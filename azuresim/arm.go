@@ -37,6 +37,7 @@ func writeARMError(w http.ResponseWriter, status int, code, message string) {
 // The api-versions that Azure serves (stable ones), by resource provider.
 var (
 	appVersions       = []string{"2023-05-01", "2024-03-01", "2025-01-01", "2025-07-01", "2026-01-01", "2026-07-01"}
+	usageVersions     = appVersions[1:] // 2023-05-01 does not have them
 	workspaceVersions = []string{"2020-08-01", "2022-10-01", "2023-09-01", "2025-02-01", "2025-07-01"}
 	identityVersions  = []string{"2018-11-30", "2023-01-31", "2024-11-30"}
 	groupVersions     = []string{"2020-06-01", "2021-04-01", "2022-09-01", "2023-07-01", "2024-03-01", "2025-04-01"}
@@ -84,6 +85,7 @@ var armRoutes = []armRoute{
 	{"PUT", envPattern, "Microsoft.App/managedEnvironments/write", 8, appVersions, putEnvironment},
 	{"GET", groupPattern + "/providers/Microsoft.App/managedEnvironments", "Microsoft.App/managedEnvironments/read", 4, appVersions, listEnvironments},
 	{"GET", "subscriptions/{sub}/providers/Microsoft.App/managedEnvironments", "Microsoft.App/managedEnvironments/read", 2, appVersions, listEnvironments},
+	{"GET", envPattern + "/usages", "Microsoft.App/managedEnvironments/usages/read", 8, usageVersions, listUsages},
 	{"GET", envPattern + "/storages", "Microsoft.App/managedEnvironments/storages/read", 8, appVersions, listStorages},
 	{"GET", envPattern + "/storages/{storage}", "Microsoft.App/managedEnvironments/storages/read", 10, appVersions, getStorage},
 	{"PUT", envPattern + "/storages/{storage}", "Microsoft.App/managedEnvironments/storages/write", 10, appVersions, putStorage},

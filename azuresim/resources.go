@@ -224,6 +224,34 @@ func (p *storageProperties) check() error {
 	return nil
 }
 
+// listUsages tells how many cores the environment's executions have of how many they may have.
+func listUsages(r *armRequest) error {
+	r.sim.mu.Lock()
+	defer r.sim.mu.Unlock()
+	env, err := r.environment()
+	if err != nil {
+		return err
+	}
+	used := 0.0
+	for _, j := range r.sim.jobs {
+		if !strings.EqualFold(j.body.Properties.EnvironmentID, env.ID) {
+			continue
+		}
+		for _, e := range j.executions {
+			if e.over() {
+				continue
+			}
+			for _, c := range e.template.Containers {
+				used += c.Resources.CPU
+			}
+		}
+	}
+	return page(r, []map[string]any{{
+		"name":         map[string]any{"value": "ManagedEnvironmentConsumptionCores", "localizedValue": "Managed Environment Consumption Cores"},
+		"currentValue": used, "limit": r.sim.limits.cores, "unit": "Count",
+	}})
+}
+
 func listStorages(r *armRequest) error {
 	r.sim.mu.Lock()
 	defer r.sim.mu.Unlock()

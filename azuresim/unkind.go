@@ -40,9 +40,10 @@ type limits struct {
 	tags, tagName, tagValue int
 	page                    int
 	history                 int
+	cores                   float64 // of an environment; told, and not enforced
 }
 
-var azureLimits = limits{tags: 50, tagName: 512, tagValue: 256, page: 100, history: 100}
+var azureLimits = limits{tags: 50, tagName: 512, tagValue: 256, page: 100, history: 100, cores: 100}
 
 // dice is the seeded source of every random choice that is not a secret.
 type dice struct {

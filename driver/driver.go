@@ -44,6 +44,7 @@ type Driver interface {
 // Info describes a driver.
 type Info struct {
 	Name     string            // "aca"
+	Cloud    string            // which one: "AzureCloud", or what the simulator calls itself; empty: none
 	Instance string            // tags the jobs of this backend; a driver touches no others
 	Details  map[string]string // for `docker info`: region, environment...
 	// StartGrace is how long the platform may take for a start before something must be wrong.
@@ -122,6 +123,18 @@ type Dialer interface {
 type Explainer interface {
 	// Explain returns the cloud's reason in one sentence, or "" if it has none yet.
 	Explain(ctx context.Context, run Run) (string, error)
+}
+
+// Meter is a driver whose cloud tells how much of its quota is in use. Find it with [As].
+type Meter interface {
+	// Usage lists what has a quota where jobs run. It is one call to the cloud.
+	Usage(ctx context.Context) ([]Usage, error)
+}
+
+// Usage is how much of one thing is in use, and how much may be.
+type Usage struct {
+	Name        string // in the cloud's words
+	Used, Limit float64
 }
 
 // As returns the first driver in d's chain that is a T. Wrappers offer Unwrap() Driver, so that they hide nothing.

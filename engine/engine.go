@@ -88,6 +88,7 @@ type Engine struct {
 	copies *copies
 	events *eventLog
 	execs  *execTable
+	meter  meter
 	id     string // of this installation, for docker info
 
 	networks *shelf[network.Network]

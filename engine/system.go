@@ -57,6 +57,7 @@ func (s systemService) Info(ctx context.Context) (*system.Info, error) {
 	for _, k := range slices.Sorted(maps.Keys(d.Details)) {
 		info.DriverStatus = append(info.DriverStatus, [2]string{k, d.Details[k]})
 	}
+	info.DriverStatus = append(info.DriverStatus, s.usage(ctx)...)
 	if s.opt.Links != nil {
 		l := s.opt.Links.Stats()
 		info.DriverStatus = append(info.DriverStatus, [2]string{"Agent links", fmt.Sprintf(
@@ -82,10 +83,10 @@ func (s systemService) Info(ctx context.Context) (*system.Info, error) {
 	return info, nil
 }
 
-// Version names the engine and its driver.
+// Version names the engine, its driver, and the cloud or what stands in for it.
 func (s systemService) Version(context.Context) (*system.VersionResponse, error) {
 	d := s.opt.Driver.Info()
-	return &system.VersionResponse{
+	v := &system.VersionResponse{
 		Platform: system.PlatformInfo{Name: "Sockerless"},
 		Version:  s.opt.Version, Os: "linux", Arch: "amd64", GoVersion: runtime.Version(),
 		Components: []system.ComponentVersion{
@@ -94,7 +95,11 @@ func (s systemService) Version(context.Context) (*system.VersionResponse, error)
 			}},
 			{Name: "Driver " + d.Name, Version: s.opt.Version, Details: d.Details},
 		},
-	}, nil
+	}
+	if d.Cloud != "" {
+		v.Components = append(v.Components, system.ComponentVersion{Name: "Cloud", Version: d.Cloud, Details: map[string]string{}})
+	}
+	return v, nil
 }
 
 // Auth tries credentials against their registry.

@@ -24,6 +24,7 @@ import (
 
 // azure is one cloud: its endpoints, how to reach them, and who we are there.
 type azure struct {
+	name       string // as the cloud calls itself
 	cloud      cloud.Configuration
 	public     bool
 	plain      bool // some endpoints have plain http; they are on loopback: checkEndpoint
@@ -38,10 +39,10 @@ func openAzure(ctx context.Context, c *Config, credential azcore.TokenCredential
 	if err != nil {
 		return nil, err
 	}
-	a := &azure{cloud: cloud.AzurePublic, public: true, http: client, credential: credential}
+	a := &azure{name: "AzureCloud", cloud: cloud.AzurePublic, public: true, http: client, credential: credential}
 	if c.EndpointURL != "" {
 		a.public = false
-		if a.cloud, err = describe(ctx, client, c.EndpointURL); err != nil {
+		if a.name, a.cloud, err = describe(ctx, client, c.EndpointURL); err != nil {
 			return nil, fmt.Errorf("cannot read the cloud's description from SOCKERLESS_ENDPOINT_URL %s: %w", c.EndpointURL, err)
 		}
 		for _, service := range a.cloud.Services {
@@ -119,6 +120,7 @@ func authorities(caFile string) (*x509.CertPool, error) {
 
 // description is what /metadata/endpoints answers, as far as it is used here.
 type description struct {
+	Name            string `json:"name"`
 	ResourceManager string `json:"resourceManager"`
 	Authentication  struct {
 		LoginEndpoint string   `json:"loginEndpoint"`
@@ -127,32 +129,32 @@ type description struct {
 	LogAnalyticsResourceID string `json:"logAnalyticsResourceId"`
 }
 
-// describe asks a cloud for its endpoints, as Azure's own tools do (api-version 2022-09-01).
-func describe(ctx context.Context, client *http.Client, endpoint string) (cloud.Configuration, error) {
-	var none cloud.Configuration
+// describe asks a cloud for its name and endpoints, as Azure's own tools do (api-version 2022-09-01).
+func describe(ctx context.Context, client *http.Client, endpoint string) (name string, c cloud.Configuration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint+"/metadata/endpoints?api-version=2022-09-01", nil)
 	if err != nil {
-		return none, err
+		return "", c, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return none, err
+		return "", c, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return none, fmt.Errorf("the answer is %s", resp.Status)
+		return "", c, fmt.Errorf("the answer is %s", resp.Status)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err != nil {
-		return none, err
+		return "", c, err
 	}
 	var d description
 	if err := json.Unmarshal(body, &d); err != nil {
-		return none, fmt.Errorf("the answer is no description of a cloud: %w", err)
+		return "", c, fmt.Errorf("the answer is no description of a cloud: %w", err)
 	}
-	return d.configuration()
+	c, err = d.configuration()
+	return d.Name, c, err
 }
 
 func (d *description) configuration() (cloud.Configuration, error) {

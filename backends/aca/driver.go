@@ -19,7 +19,7 @@ import (
 	"github.com/sockerless/sockerless/driver"
 )
 
-// Driver runs containers as Container Apps jobs. It is a driver.LogReader and a driver.Explainer; what Open returns is a
+// Driver runs containers as Container Apps jobs. It is a driver.LogReader, a driver.Explainer and a driver.Meter; what Open returns is a
 // driver.Dialer too if the configuration says that agents are dialled.
 type Driver struct {
 	config     Config
@@ -28,6 +28,7 @@ type Driver struct {
 	arm        *arm.Client
 	jobs       *armappcontainers.JobsClient
 	executions *armappcontainers.JobsExecutionsClient
+	usages     *armappcontainers.ManagedEnvironmentUsagesClient
 	logs       *logs
 	registry   *Registry
 	agent      *agentImage
@@ -92,6 +93,9 @@ func Open(ctx context.Context, c Config, o Options) (driver.Driver, error) {
 	if d.executions, err = armappcontainers.NewJobsExecutionsClient(c.Subscription, cloud.credential, cloud.arm()); err != nil {
 		return nil, fmt.Errorf("cannot open Azure Resource Manager: %w", err)
 	}
+	if d.usages, err = newUsages(cloud, c.environmentID()); err != nil {
+		return nil, fmt.Errorf("cannot open Azure Resource Manager: %w", err)
+	}
 	d.logs = openLogs(cloud, c.Workspace)
 	d.registry = &Registry{server: c.Registry, azure: cloud}
 	d.agent = newAgentImage(&c, d.registry, o.Logger)
@@ -132,7 +136,7 @@ func (d *Driver) Info() driver.Info {
 			details[name] = value
 		}
 	}
-	return driver.Info{Name: "aca", Instance: d.instance, Details: details, StartGrace: startGrace}
+	return driver.Info{Name: "aca", Cloud: d.azure.name, Instance: d.instance, Details: details, StartGrace: startGrace}
 }
 
 // patience is how a long-running operation is awaited: azcore's own default is one poll in 30 s.

@@ -35,7 +35,7 @@ func (s *Service) Tag(ctx context.Context, ref, target string) error {
 	if err != nil {
 		return err
 	}
-	s.event(events.ActionTag, found.Image, reference.FamiliarString(named), s.labelsOf(found.Image))
+	s.event(events.ActionTag, found.Image, familiar(key(named)), s.labelsOf(found.Image))
 	return nil
 }
 
