@@ -123,6 +123,10 @@ type ContainerService interface {
 	// WriteTree unpacks a tar stream into an existing folder.
 	WriteTree(ctx context.Context, ref, path string, opt WriteOptions, tar io.Reader) error
 
+	// Changes yields what in the container's root file system is not as its image has it, a directory before what is in
+	// it. Mounts are left out.
+	Changes(ctx context.Context, ref string) iter.Seq2[container.FilesystemChange, error]
+
 	// Export returns the container's whole root file system as a tar stream, without what is mounted in it; the caller
 	// closes it. One that was cut off ends as ReadTree's does.
 	Export(ctx context.Context, ref string) (io.ReadCloser, error)

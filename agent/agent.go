@@ -40,6 +40,7 @@ type Agent struct {
 	version  string
 	log      *slog.Logger
 	bootID   string
+	began    clocks
 	reaper   *reaper
 	tape     *logTape
 	events   *eventLog
@@ -137,6 +138,7 @@ func New(s Settings, version string, log *slog.Logger) (*Agent, error) {
 		version:  version,
 		log:      log,
 		bootID:   hex.EncodeToString(boot),
+		began:    readClocks(),
 		reaper:   r,
 		tape:     newLogTape(spoolDir(s.Dir)),
 		events:   newEventLog(),

@@ -40,9 +40,7 @@ func newRoot(t *testing.T, credential *syscall.Credential) (b *box, root string)
 	}
 	os.Chmod(root+"/tmp", 0o777|os.ModeSticky)
 	os.WriteFile(root+"/etc/hosts", []byte("below\n"), 0o644)
-	if err := copyProgram(root + program); err != nil {
-		t.Fatal(err)
-	}
+	buildStatic(t, root+program)
 	hosts := filepath.Join(t.TempDir(), "hosts")
 	os.WriteFile(hosts, []byte("127.0.0.1 localhost\n"), 0o644)
 	volume := t.TempDir()
@@ -64,15 +62,15 @@ shift 2
 	return newBox(t, boxOptions{root: root, wrap: []string{"unshare", "-m", "sh", "-ec", mounts + into, root, hosts, volume}}), root
 }
 
-func copyProgram(to string) error {
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return err
+// buildStatic builds the agent for a root file system without libraries, which one with the race detector needs.
+func buildStatic(t *testing.T, to string) {
+	t.Helper()
+	build := exec.Command("go", "build", "-o", to, "./cmd/sockerless-agent")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
-	data, err := os.ReadFile(program)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(to, data, 0o755)
+	os.Chmod(filepath.Dir(to), 0o755)
 }
 
 // export reads the whole file system, but for the agent's program, which is there for the test alone.

@@ -133,7 +133,7 @@ func openList(at int, name string) (*os.File, error) {
 		if err == nil {
 			return os.NewFile(uintptr(fd), name), nil
 		}
-		if err != unix.EINTR { //nolint:errorlint // a bare errno
+		if err != unix.EINTR {
 			return nil, err
 		}
 	}

@@ -33,6 +33,7 @@ func (a *Agent) handler() http.Handler {
 	wire.HandleDownload(m, protocol.PathRead, a.read)
 	wire.HandleUpload(m, protocol.PathWrite, a.write)
 	wire.HandleDownload(m, protocol.PathExport, a.export)
+	wire.HandleFeed(m, protocol.PathChanges, a.changes)
 	return m
 }
 

@@ -257,6 +257,13 @@ var files = []test{
 			s.Errorf("it ran: %q", got)
 		}
 	}},
+	{"nothing has changed in one that has not run", func(s *session) {
+		id := s.create(script("true"))
+		for change, err := range s.b.Containers.Changes(s.Context(), id) {
+			s.Errorf("%+v, %v", change, err)
+		}
+		s.refused(firstError(s.b.Containers.Changes(s.Context(), "nobody")), sockerless.ENOTFOUND, "No such container: nobody")
+	}},
 	{"paths are bytes", func(s *session) {
 		id := s.sleeper()
 		path := "/tmp/" + unique("any")

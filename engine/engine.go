@@ -6,6 +6,7 @@
 package engine
 
 import (
+	"archive/tar"
 	"context"
 	"crypto/hkdf"
 	"crypto/rand"
@@ -14,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -39,6 +41,10 @@ type ImageStore interface {
 	// Credential returns what a user gave at the pull from the repository of source (repository@digest), or nil. It is
 	// known as long as the repository is, of images too that were removed while containers use them.
 	Credential(source string) *driver.Credential
+
+	// Files yields the files that the layers of a source make, in images.WalkOrder; a directory that no layer describes has no
+	// ModTime.
+	Files(ctx context.Context, source string) iter.Seq2[*tar.Header, error]
 
 	// SetInUse takes the function that lists the containers of an image.
 	SetInUse(containers func(imageID string) []string)

@@ -39,6 +39,7 @@ const (
 	pathContainerStat      = "/v1/containers/stat"       // call:     fileArgs -> *container.PathStat
 	pathContainerReadTree  = "/v1/containers/read-tree"  // download: fileArgs -> *container.PathStat and a tar
 	pathContainerWriteTree = "/v1/containers/write-tree" // upload:   writeArgs and a tar -> nothing
+	pathContainerChanges   = "/v1/containers/changes"    // feed:     ref -> container.FilesystemChange
 	pathContainerExport    = "/v1/containers/export"     // download: ref -> nothing and a tar
 
 	pathExecCreate = "/v1/execs/create" // call:    execArgs -> id

@@ -147,6 +147,10 @@ func (s containers) WriteTree(ctx context.Context, name, path string, opt socker
 	return told(ctx, s.wire.Upload(ctx, pathContainerWriteTree, writeArgs{name, wire.Bytes(path), opt}, tar, nil))
 }
 
+func (s containers) Changes(ctx context.Context, name string) iter.Seq2[container.FilesystemChange, error] {
+	return feed[container.FilesystemChange](ctx, s.client, pathContainerChanges, ref{name}, nil)
+}
+
 func (s containers) Export(ctx context.Context, name string) (io.ReadCloser, error) {
 	body, err := s.wire.Download(ctx, pathContainerExport, ref{name}, nil)
 	return body, told(ctx, err)

@@ -203,6 +203,9 @@ func containerRoutes(m *http.ServeMux, s sockerless.ContainerService) {
 	wire.HandleUpload(m, pathContainerWriteTree, func(ctx context.Context, in writeArgs, tar io.Reader) (nothing, error) {
 		return nothing{}, s.WriteTree(ctx, in.Ref, string(in.Path), in.Options, tar)
 	})
+	wire.HandleFeed(m, pathContainerChanges, func(ctx context.Context, in ref, _ io.Reader) iter.Seq2[container.FilesystemChange, error] {
+		return s.Changes(ctx, in.Ref)
+	})
 	wire.HandleDownload(m, pathContainerExport, func(ctx context.Context, in ref) (nothing, io.ReadCloser, error) {
 		tar, err := s.Export(ctx, in.Ref)
 		return nothing{}, tar, err

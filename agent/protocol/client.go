@@ -108,6 +108,11 @@ func (c *Client) Read(ctx context.Context, path string) (FileStat, io.ReadCloser
 	return stat, body, err
 }
 
+// Changes yields what has changed, see ChangesRequest.
+func (c *Client) Changes(ctx context.Context, req ChangesRequest) iter.Seq2[Change, error] {
+	return wire.Feed[Change](ctx, c.wire, PathChanges, req, nil)
+}
+
 // Export returns the root file system as a tar. The caller closes it.
 func (c *Client) Export(ctx context.Context) (io.ReadCloser, error) {
 	return c.wire.Download(ctx, PathExport, struct{}{}, nil)

@@ -36,6 +36,7 @@ const (
 	PathStat    = "/v1/files.stat"  // call:     FileRequest -> FileStat
 	PathRead    = "/v1/files.read"  // download: FileRequest -> FileStat and a tar
 	PathWrite   = "/v1/files.write" // upload:   WriteRequest and a tar -> nil
+	PathChanges = "/v1/files.diff"  // feed:     ChangesRequest -> Change
 	PathExport  = "/v1/files.all"   // download: nil -> nil and a tar of the root file system without its mounts
 )
 
@@ -259,6 +260,24 @@ type FileStat struct {
 	Mode       uint32 // os.FileMode
 	ModTime    time.Time
 	LinkTarget string
+}
+
+// ChangesRequest asks what was touched below a directory since the agent began, and what else is in directories that were;
+// with All, for everything below it.
+type ChangesRequest struct {
+	Path wire.Bytes
+	All  bool
+}
+
+// Change is a file that was touched, or is beside one that was or has gone. They come in the order of a walk: a directory
+// before what is in it, names in the order of their bytes.
+type Change struct {
+	Path     wire.Bytes // below the directory, with a slash in front; empty is that itself
+	Mode     uint32     // os.FileMode
+	Uid, Gid int
+	ModTime  time.Time
+	Touched  bool // its content, its attributes, or, for a directory, which files are in it
+	Mounted  bool // something is mounted here, so what it is and has is not the container's
 }
 
 // WriteRequest unpacks a tar, plain or packed with gzip or bzip2, into the directory Path, which may be a link to one.

@@ -3,6 +3,7 @@
 package memdriver
 
 import (
+	"archive/tar"
 	"context"
 	"encoding/json"
 	"io"
@@ -86,6 +87,11 @@ func (Images) Remove(context.Context, string, bool) ([]image.DeleteResponse, err
 // Prune leaves Shell alone.
 func (Images) Prune(context.Context, sockerless.Filters) (*image.PruneReport, error) {
 	return &image.PruneReport{ImagesDeleted: []image.DeleteResponse{}}, nil
+}
+
+// Files is EUNSUPPORTED.
+func (Images) Files(context.Context, string) iter.Seq2[*tar.Header, error] {
+	return func(yield func(*tar.Header, error) bool) { yield(nil, errNoRegistry) }
 }
 
 // Auth is EUNSUPPORTED.

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -47,6 +48,8 @@ type Options struct {
 	// archive may take there, unpacked; 0: 32 GiB.
 	SpoolDir   string
 	SpoolLimit int64
+	// ListingDir keeps what Files has read of layers; empty: a folder in SpoolDir.
+	ListingDir string
 }
 
 // Service implements sockerless.ImageService. It is safe for concurrent use.
@@ -56,6 +59,8 @@ type Service struct {
 	log   *slog.Logger
 
 	carrier *guard
+
+	listingTurn chan struct{} // held by who makes a listing
 
 	// change is held by whoever changes records, from looking at them until the store has them. Readers take mu only.
 	change sync.Mutex
@@ -127,13 +132,16 @@ func Open(ctx context.Context, st store.Store, opt Options) (*Service, error) {
 	if opt.SpoolDir == "" {
 		opt.SpoolDir = os.TempDir()
 	}
+	if opt.ListingDir == "" {
+		opt.ListingDir = filepath.Join(opt.SpoolDir, "listings")
+	}
 	if opt.SpoolLimit == 0 {
 		opt.SpoolLimit = defaultSpoolLimit
 	}
 	carrier := &guard{next: opt.Transport, insecure: opt.Insecure}
 	opt.Transport = carrier
 	s := &Service{
-		opt: opt, store: st, log: opt.Logger, carrier: carrier,
+		opt: opt, store: st, log: opt.Logger, carrier: carrier, listingTurn: make(chan struct{}, 1),
 		images: map[string]*stored[record]{},
 		refs:   map[string]*stored[refRecord]{},
 		logins: map[string]*stored[login]{},

@@ -119,7 +119,7 @@ var table = []route{
 	{"GET", "/containers/{name}/json", containers, (*api).inspectContainer},
 	{"GET", "/containers/{name}/top", containers, (*api).topContainer},
 	{"GET", "/containers/{name}/logs", containers, (*api).containerLogs},
-	{"GET", "/containers/{name}/changes", containers, unsupported("listing changed files")},
+	{"GET", "/containers/{name}/changes", containers, (*api).containerChanges},
 	{"GET", "/containers/{name}/export", containers, (*api).exportContainer},
 	{"GET", "/containers/{name}/stats", containers, unsupported("a container's statistics")},
 	{"POST", "/containers/{name}/resize", containers, (*api).resizeContainer},

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"regexp"
@@ -301,6 +302,24 @@ func TestArchive(t *testing.T) {
 	d.want("PUT", "/containers/c/archive?path=/tmp", "\xfd7zXZ\x00 and so on", 501, "cannot read an archive compressed by xz")
 	d.want("PUT", "/containers/c/archive?path=/tmp", "\x1f\x8b and so on", 400, "cannot read the archive")
 	d.want("PUT", "/containers/c/archive?path=/tmp", "no archive at all", 400, "cannot read the archive")
+}
+
+func TestChanges(t *testing.T) {
+	d := start(t)
+	d.create("c", `{"Image":"busybox:latest","Cmd":["true"]}`)
+	d.memory.containers[0].files = map[string]string{"/a": "", "/b": ""}
+	d.want("GET", "/containers/c/changes", nil, 200, `[{"Kind":1,"Path":"/a"},{"Kind":1,"Path":"/b"}]`)
+	d.memory.containers[0].files = map[string]string{}
+	d.want("GET", "/containers/c/changes", nil, 200, "[]")
+	d.want("GET", "/containers/nosuch/changes", nil, 404, "No such container: nosuch")
+	d.memory.containers[0].files = map[string]string{"/cut": ""}
+	d.want("GET", "/containers/c/changes", nil, 500, "the disk is on fire")
+	for i := range 10000 {
+		d.memory.containers[0].files[fmt.Sprintf("/%d", i)] = ""
+	}
+	if a, err := d.client().ContainerDiff(t.Context(), "c", client.ContainerDiffOptions{}); err == nil {
+		t.Errorf("a cut list of %d looks whole", len(a.Changes))
+	}
 }
 
 func TestExport(t *testing.T) {

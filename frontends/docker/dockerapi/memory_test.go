@@ -551,6 +551,27 @@ func (m memContainers) ReadTree(ctx context.Context, ref, name string) (*contain
 	return stat, io.NopCloser(&b), nil
 }
 
+// Changes are the files of a container, as if it had made them; after /cut comes an error.
+func (m memContainers) Changes(ctx context.Context, ref string) iter.Seq2[container.FilesystemChange, error] {
+	return func(yield func(container.FilesystemChange, error) bool) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		c, err := m.find(ref)
+		if err != nil {
+			yield(container.FilesystemChange{}, err)
+			return
+		}
+		for _, name := range slices.Sorted(maps.Keys(c.files)) {
+			if !yield(container.FilesystemChange{Path: name, Kind: container.ChangeAdd}, nil) {
+				return
+			}
+		}
+		if _, cut := c.files["/cut"]; cut {
+			yield(container.FilesystemChange{}, errors.New("the disk is on fire"))
+		}
+	}
+}
+
 // Export is the files of a container; one that has /cut cannot be exported whole.
 func (m memContainers) Export(ctx context.Context, ref string) (io.ReadCloser, error) {
 	m.mu.Lock()
