@@ -88,6 +88,10 @@ type ContainerService interface {
 	// Rename gives the container another name. ECONFLICT if that is taken.
 	Rename(ctx context.Context, ref, name string) error
 
+	// Update changes the restart policy, at once, and resources, for the next start; what is zero stays. EUNSUPPORTED,
+	// naming the option, for what cannot be changed. The warnings say what takes effect later, or not at all.
+	Update(ctx context.Context, ref string, config container.UpdateConfig) (warnings []string, err error)
+
 	// Remove forgets the container and deletes its job; it returns when that is durable, not when Azure has finished.
 	// ECONFLICT if it runs and opt.Force is not set.
 	Remove(ctx context.Context, ref string, opt RemoveOptions) error

@@ -37,7 +37,7 @@ func Run(t *testing.T, open func(*testing.T) *Target) {
 		name  string
 		tests []test
 	}{
-		{"create", creating}, {"list", listing}, {"run", running}, {"failing start", failing}, {"stop", stopping},
+		{"create", creating}, {"list", listing}, {"run", running}, {"failing start", failing}, {"stop", stopping}, {"restart policy", restarting},
 		{"remove", removing}, {"wait", waiting}, {"attach", attaching}, {"exec", execs}, {"streams", streaming}, {"logs", logging},
 		{"files", files}, {"top", tops}, {"networks", networking}, {"volumes", storing}, {"events", eventing}, {"system", system},
 	} {

@@ -72,7 +72,8 @@ type runRecord struct {
 	LogBase     uint64 // what is added to the agent's numbers of log records
 	LastEvent   uint64 // the agent's events up to this one are dealt with
 
-	Policy protocol.RestartPolicy // as the agent knows it
+	Policy  protocol.RestartPolicy // as the agent knows it
+	Resized bool                   // CPU or memory were changed since it was placed
 
 	// Exited is when the exit was stored, whenever it was: the linger counts from then, also by a later engine.
 	Exited time.Time

@@ -30,7 +30,11 @@ func (r *run) watch() {
 			r.hear(w)
 			continue
 		}
-		switch what, n := r.next(nil); what {
+		var again <-chan time.Time
+		if !r.repeatPolicy() {
+			again = time.After(time.Second)
+		}
+		switch what, n := r.next(again); what {
 		case said:
 			r.hear(n.word)
 		case ended:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -469,5 +470,89 @@ func TestStartAfterTheAgentWasToldToEnd(t *testing.T) {
 				s.Close()
 			}
 		}
+	})
+}
+
+// TestUpdate of the policy reaches a process that runs, also by way of a link that comes later. One of CPU and memory is
+// a new execution at the next start.
+func TestUpdate(t *testing.T) {
+	t.Parallel()
+	r, f := newFaulty(t, rigOptions{engine: engine.Options{Linger: time.Minute}})
+	update := func(id string, config docker.UpdateConfig) []string {
+		t.Helper()
+		warnings, err := r.b.Containers.Update(t.Context(), id, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return warnings
+	}
+	onFailure := docker.UpdateConfig{RestartPolicy: docker.RestartPolicy{Name: "on-failure", MaximumRetryCount: 2}}
+
+	wait, open := gate(t)
+	id := r.create(sh(wait + "exit 1"))
+	r.start(id)
+	if w := update(id, onFailure); len(w) != 0 {
+		t.Errorf("warnings %q", w)
+	}
+	open()
+	eventually(t, "it was restarted twice", func() bool {
+		return r.find(id).RestartCount == 2 && r.find(id).State.Status == docker.StateExited
+	})
+	if n := f.calls.start.Load(); n != 1 {
+		t.Errorf("%d executions", n)
+	}
+	// What is stopped is not touched by a policy.
+	update(id, docker.UpdateConfig{RestartPolicy: docker.RestartPolicy{Name: "always"}})
+	if st := r.find(id).State; st.Status != docker.StateExited {
+		t.Errorf("state %+v", st)
+	}
+
+	w := update(id, docker.UpdateConfig{Resources: docker.Resources{Memory: 1 << 30}, RestartPolicy: docker.RestartPolicy{Name: "no"}})
+	if len(w) != 2 || !strings.Contains(w[1], "CPU and memory take effect at the next start, in a new job execution with a fresh file system") {
+		t.Errorf("warnings %q", w)
+	}
+	specs := make(chan driver.Spec, 1)
+	f.inject(func(f *faulty) {
+		f.start = func(ctx context.Context, spec driver.Spec) (driver.Run, error) {
+			specs <- spec
+			return f.Driver.Start(ctx, spec)
+		}
+	})
+	r.start(id)
+	if spec := <-specs; spec.Memory != 1<<30 {
+		t.Errorf("spec %+v", spec)
+	}
+	if c := r.find(id); c.Run.Incarnation != 1 || c.HostConfig.Memory != 1<<30 || c.HostConfig.RestartPolicy.Name != "no" {
+		t.Errorf("%+v %+v", c.Run, c.HostConfig.RestartPolicy)
+	}
+}
+
+// TestUpdateWithoutALink is told when there is one.
+func TestUpdateWithoutALink(t *testing.T) {
+	t.Parallel()
+	r, f := newFaulty(t, rigOptions{engine: engine.Options{Linger: time.Minute}})
+	wait, open := gate(t)
+	id := r.create(sh(wait + "exit 1"))
+	r.start(id)
+	f.inject(func(f *faulty) {
+		f.dial = func(context.Context, driver.Run) (net.Conn, error) {
+			return nil, sockerless.Errorf(sockerless.EUNAVAILABLE, "not yet")
+		}
+	})
+	r.reopen()
+	warnings, err := r.b.Containers.Update(t.Context(), id, docker.UpdateConfig{
+		RestartPolicy: docker.RestartPolicy{Name: "on-failure", MaximumRetryCount: 1},
+	})
+	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "takes effect when the container's agent is linked again") {
+		t.Errorf("%q, %v", warnings, err)
+	}
+	f.inject(func(f *faulty) { f.dial = nil })
+	eventually(t, "the agent has heard of it", func() bool {
+		warnings, err := r.b.Containers.Update(t.Context(), id, docker.UpdateConfig{})
+		return err == nil && len(warnings) == 0
+	})
+	open()
+	eventually(t, "it was restarted", func() bool {
+		return r.find(id).RestartCount == 1 && r.find(id).State.Status == docker.StateExited
 	})
 }

@@ -91,7 +91,7 @@ func (c *container) start() (a *attempt, wait <-chan struct{}, err error) {
 		return nil, nil, err
 	}
 	if r := c.run; r != nil {
-		if c.rec.Run.Stage != stageExited || !r.isLinked() {
+		if c.rec.Run.Stage != stageExited || !r.isLinked() || c.rec.Run.Resized {
 			if c.rec.Run.Stage == stageExited {
 				if err := c.change(func(rec *record) { rec.Run.Stage = stageEnding }); err != nil {
 					return nil, nil, err

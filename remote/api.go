@@ -29,6 +29,7 @@ const (
 	pathContainerRestart   = "/v1/containers/restart"    // call:     stopArgs -> nothing
 	pathContainerSignal    = "/v1/containers/signal"     // call:     signalArgs -> nothing
 	pathContainerRename    = "/v1/containers/rename"     // call:     renameArgs -> nothing
+	pathContainerUpdate    = "/v1/containers/update"     // call:     updateArgs -> []string
 	pathContainerRemove    = "/v1/containers/remove"     // call:     removeArgs -> nothing
 	pathContainerPrune     = "/v1/containers/prune"      // call:     sockerless.Filters -> *container.PruneReport
 	pathContainerWait      = "/v1/containers/wait"       // feed:     waitArgs -> sockerless.WaitUpdate
@@ -91,6 +92,10 @@ type (
 	}
 	signalArgs struct{ Ref, Signal string }
 	renameArgs struct{ Ref, Name string }
+	updateArgs struct {
+		Ref    string
+		Config container.UpdateConfig
+	}
 	removeArgs struct {
 		Ref     string
 		Options sockerless.RemoveOptions

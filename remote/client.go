@@ -102,6 +102,10 @@ func (s containers) Rename(ctx context.Context, name, to string) error {
 	return s.do(ctx, pathContainerRename, renameArgs{name, to})
 }
 
+func (s containers) Update(ctx context.Context, name string, config container.UpdateConfig) ([]string, error) {
+	return call[[]string](ctx, s.client, pathContainerUpdate, updateArgs{name, config})
+}
+
 func (s containers) Remove(ctx context.Context, name string, opt sockerless.RemoveOptions) error {
 	return s.do(ctx, pathContainerRemove, removeArgs{name, opt})
 }

@@ -176,6 +176,9 @@ func containerRoutes(m *http.ServeMux, s sockerless.ContainerService) {
 	handleDo(m, pathContainerStop, func(ctx context.Context, in stopArgs) error { return s.Stop(ctx, in.Ref, in.Options) })
 	handleDo(m, pathContainerRestart, func(ctx context.Context, in stopArgs) error { return s.Restart(ctx, in.Ref, in.Options) })
 	handleDo(m, pathContainerSignal, func(ctx context.Context, in signalArgs) error { return s.Signal(ctx, in.Ref, in.Signal) })
+	wire.HandleCall(m, pathContainerUpdate, func(ctx context.Context, in updateArgs) ([]string, error) {
+		return s.Update(ctx, in.Ref, in.Config)
+	})
 	handleDo(m, pathContainerRename, func(ctx context.Context, in renameArgs) error { return s.Rename(ctx, in.Ref, in.Name) })
 	handleDo(m, pathContainerRemove, func(ctx context.Context, in removeArgs) error { return s.Remove(ctx, in.Ref, in.Options) })
 	wire.HandleCall(m, pathContainerPrune, func(ctx context.Context, in sockerless.Filters) (*container.PruneReport, error) {

@@ -404,3 +404,76 @@ func FuzzCheck(f *testing.F) {
 		}
 	})
 }
+
+func TestUpdate(t *testing.T) {
+	swappiness := int64(-1)
+	always := container.RestartPolicy{Name: container.RestartPolicyAlways}
+	for _, c := range []struct {
+		name     string
+		now      container.HostConfig
+		update   container.UpdateConfig
+		code     sockerless.Code
+		err      string
+		warnings []string
+		want     container.HostConfig
+	}{
+		{name: "nothing", now: container.HostConfig{RestartPolicy: always}, want: container.HostConfig{RestartPolicy: always}},
+		{name: "a policy", update: container.UpdateConfig{RestartPolicy: always}, want: container.HostConfig{RestartPolicy: always}},
+		{
+			name:   "what is zero stays",
+			now:    container.HostConfig{RestartPolicy: always, Resources: container.Resources{Memory: 1 << 30, NanoCPUs: 1e9}},
+			update: container.UpdateConfig{Resources: container.Resources{Memory: 2 << 30, MemorySwappiness: &swappiness}},
+			want:   container.HostConfig{RestartPolicy: always, Resources: container.Resources{Memory: 2 << 30, NanoCPUs: 1e9}},
+		},
+		{
+			name: "what has no effect", update: container.UpdateConfig{Resources: container.Resources{CPUShares: 5}},
+			want:     container.HostConfig{Resources: container.Resources{CPUShares: 5}},
+			warnings: []string{"--cpu-shares has no effect: a replica shares no cores or disks with its neighbours that could be weighed"},
+		},
+		{
+			name: "what Docker would ignore", update: container.UpdateConfig{Resources: container.Resources{DeviceCgroupRules: []string{"x"}}},
+			code: sockerless.EUNSUPPORTED, err: "cannot update --device-cgroup-rule: it can be set at create only",
+		},
+		{
+			name: "what create refuses", update: container.UpdateConfig{Resources: container.Resources{CPURealtimePeriod: 1}},
+			code: sockerless.EUNSUPPORTED, err: "cannot use --cpu-rt-period: Container Apps gives no real-time scheduling",
+		},
+		{
+			name: "a policy with --rm", now: container.HostConfig{AutoRemove: true}, update: container.UpdateConfig{RestartPolicy: always},
+			code: sockerless.ECONFLICT, err: "Restart policy cannot be updated because AutoRemove is enabled for the container",
+		},
+		{
+			name: "a policy that nobody has", update: container.UpdateConfig{RestartPolicy: container.RestartPolicy{Name: "sometimes"}},
+			code: sockerless.EINVALID, err: "invalid restart policy: unknown policy 'sometimes'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
+		},
+		{
+			name: "two ways to say CPU", now: container.HostConfig{Resources: container.Resources{NanoCPUs: 1}},
+			update: container.UpdateConfig{Resources: container.Resources{CPUQuota: 1000}},
+			code:   sockerless.ECONFLICT, err: "Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set",
+		},
+		{
+			name: "too little memory", update: container.UpdateConfig{Resources: container.Resources{Memory: 1}},
+			code: sockerless.EINVALID, err: "Minimum memory limit allowed is 6MB",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before := c.now
+			got, warnings, err := fields.Update(&c.now, c.update)
+			if sockerless.ErrorCode(err) != c.code || err != nil && err.Error() != c.err {
+				t.Fatalf("%v", err)
+			}
+			if diff := cmp.Diff(before, c.now); diff != "" {
+				t.Errorf("what is now was changed:\n%s", diff)
+			}
+			if err != nil {
+				return
+			}
+			if diff := cmp.Diff(&c.want, got); diff != "" {
+				t.Errorf("want -, got +:\n%s", diff)
+			}
+			if diff := cmp.Diff(c.warnings, warnings); diff != "" {
+				t.Errorf("want -, got +:\n%s", diff)
+			}
+		})
+	}
+}

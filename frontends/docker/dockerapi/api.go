@@ -127,7 +127,7 @@ var table = []route{
 	{"POST", "/containers/{name}/stop", containers, (*api).stopContainer},
 	{"POST", "/containers/{name}/restart", containers, (*api).restartContainer},
 	{"POST", "/containers/{name}/kill", containers, (*api).killContainer},
-	{"POST", "/containers/{name}/update", containers, unsupported("updating a container")},
+	{"POST", "/containers/{name}/update", containers, (*api).updateContainer},
 	{"POST", "/containers/{name}/rename", containers, (*api).renameContainer},
 	{"POST", "/containers/{name}/pause", containers, unsupported("pausing a container")},
 	{"POST", "/containers/{name}/unpause", containers, unsupported("pausing a container")},

@@ -167,6 +167,19 @@ func (a *api) renameContainer(w http.ResponseWriter, r *request) error {
 	return writeNothing(w, http.StatusNoContent)
 }
 
+func (a *api) updateContainer(w http.ResponseWriter, r *request) error {
+	var in container.UpdateConfig
+	if _, err := r.body(w, &in); err != nil {
+		return err
+	}
+	warnings, err := a.backend.Containers.Update(r.Context(), r.name, in)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, container.UpdateResponse{Warnings: orEmpty(warnings)})
+	return nil
+}
+
 func (a *api) resizeContainer(w http.ResponseWriter, r *request) error {
 	size, err := r.size()
 	if err != nil {

@@ -340,6 +340,17 @@ func (m memContainers) Signal(_ context.Context, ref, signal string) error {
 	return c.cmd.Process.Kill()
 }
 
+func (m memContainers) Update(_ context.Context, ref string, config container.UpdateConfig) ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, err := m.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	c.HostConfig.RestartPolicy = config.RestartPolicy
+	return []string{"updated"}, nil
+}
+
 func (m memContainers) Rename(_ context.Context, ref, name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
