@@ -29,6 +29,11 @@ func (a *Agent) write(ctx context.Context, req protocol.WriteRequest, body io.Re
 	if err := checkPath(string(req.Path)); err != nil {
 		return struct{}{}, err
 	}
+	for _, dir := range req.Dirs {
+		if err := os.MkdirAll(string(dir), 0o755); err != nil {
+			return struct{}{}, fileError(string(dir), err)
+		}
+	}
 	x, err := newUnpacker(ctx, req)
 	if err != nil {
 		return struct{}{}, err

@@ -38,6 +38,7 @@ type copies struct {
 type copied struct {
 	Path    wire.Bytes
 	Options sockerless.WriteOptions
+	at      int64 // where the archive begins
 }
 
 const (
@@ -267,7 +268,7 @@ func syncDir(dir string) error {
 }
 
 // openCopied opens an archive's file. The caller closes it.
-func openCopied(file string) (copied, io.Reader, io.Closer, error) {
+func openCopied(file string) (copied, io.Reader, *os.File, error) {
 	var head copied
 	f, err := os.Open(file)
 	if err != nil {
@@ -282,6 +283,7 @@ func openCopied(file string) (copied, io.Reader, io.Closer, error) {
 		f.Close()
 		return head, nil, nil, fmt.Errorf("cannot read copied files of %s: %w", file, err)
 	}
+	head.at = int64(len(line))
 	return head, r, f, nil
 }
 
@@ -312,6 +314,9 @@ func (c *container) neverRan() bool {
 // keepCopy takes an archive for a container that has not run yet. If it is started meanwhile, the archive goes into it
 // at once.
 func (c *container) keepCopy(ctx context.Context, ref, path string, opt sockerless.WriteOptions, archive io.Reader) error {
+	if err := c.preview().target(ctx, ref, path); err != nil {
+		return err
+	}
 	a, err := c.e.copies.receive(copied{Path: wire.Bytes(absolute(path)), Options: opt}, archive)
 	if err != nil {
 		return err
@@ -362,7 +367,7 @@ func (e *copyError) Unwrap() error { return e.err }
 func (r *run) putCopies(ctx context.Context, a *agent) error {
 	r.c.mu.Lock()
 	fresh := r.c.rec.Run.Incarnation == 0
-	user := r.c.rec.Config.User
+	req := protocol.WriteRequest{User: r.c.rec.Config.User, Dirs: r.c.folders()}
 	r.c.mu.Unlock()
 	if !fresh {
 		return nil // the file system has them already
@@ -372,21 +377,21 @@ func (r *run) putCopies(ctx context.Context, a *agent) error {
 		return &copyError{err}
 	}
 	for _, file := range files {
-		if err := putCopy(ctx, a, file, user); err != nil {
+		if err := putCopy(ctx, a, file, req); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func putCopy(ctx context.Context, a *agent, file, user string) error {
+func putCopy(ctx context.Context, a *agent, file string, req protocol.WriteRequest) error {
 	head, content, closer, err := openCopied(file)
 	if err != nil {
 		return &copyError{err}
 	}
 	defer closer.Close()
 	disk := &told{r: content}
-	err = a.client.Write(ctx, head.request(user), disk)
+	err = a.client.Write(ctx, head.request(req), disk)
 	if disk.err != nil {
 		return &copyError{fmt.Errorf("cannot read copied files: %w", disk.err)}
 	}
@@ -396,10 +401,10 @@ func putCopy(ctx context.Context, a *agent, file, user string) error {
 	return err
 }
 
-func (c copied) request(user string) protocol.WriteRequest {
-	return protocol.WriteRequest{
-		Path: c.Path, NoOverwriteDirNonDir: c.Options.NoOverwriteDirNonDir, CopyUIDGID: c.Options.CopyUIDGID, User: user,
-	}
+// request completes what an agent is asked.
+func (c copied) request(req protocol.WriteRequest) protocol.WriteRequest {
+	req.Path, req.NoOverwriteDirNonDir, req.CopyUIDGID = c.Path, c.Options.NoOverwriteDirNonDir, c.Options.CopyUIDGID
+	return req
 }
 
 // told remembers why reading has failed.

@@ -65,6 +65,13 @@ func (s containerService) Stat(ctx context.Context, ref, path string) (*docker.P
 	if err != nil {
 		return nil, err
 	}
+	unborn, err := c.unborn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if unborn {
+		return c.preview().stat(ctx, ref, absolute(path))
+	}
 	a, err := c.filesAgent(ctx)
 	if err != nil {
 		return nil, err
@@ -155,7 +162,7 @@ func (c *container) writeTree(ctx context.Context, ref, path string, opt sockerl
 	if err != nil {
 		return err
 	}
-	err = a.client.Write(ctx, copied{wire.Bytes(absolute(path)), opt}.request(c.view.Load().Config.User), tar)
+	err = a.client.Write(ctx, copied{Path: wire.Bytes(absolute(path)), Options: opt}.request(protocol.WriteRequest{User: c.view.Load().Config.User}), tar)
 	if err != nil {
 		return fileError(err, path, ref)
 	}

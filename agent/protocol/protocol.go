@@ -288,5 +288,6 @@ type WriteRequest struct {
 	Path                 wire.Bytes
 	NoOverwriteDirNonDir bool
 	CopyUIDGID           bool
-	User                 string // name|uid[:group|gid]: the container's user
+	User                 string       // name|uid[:group|gid]: the container's user
+	Dirs                 []wire.Bytes // made first if they are missing, with 0755
 }
