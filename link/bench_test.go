@@ -282,6 +282,7 @@ func (c *farConn) Read(p []byte) (int, error) { return c.in.read(p) }
 
 func (c *farConn) Close() error {
 	c.out.end(net.ErrClosed)
+	c.in.end(net.ErrClosed)
 	return c.Conn.Close()
 }
 

@@ -2,6 +2,7 @@ package link_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/x509"
 	"io"
@@ -178,4 +179,84 @@ func pipe(to net.Conn, from *bufio.Reader, of net.Conn) {
 	_, _ = io.Copy(to, from)
 	_ = to.Close()
 	_ = of.Close()
+}
+
+// recorder keeps what a hub's connections send.
+type recorder struct {
+	net.Listener
+	mu   sync.Mutex
+	sent bytes.Buffer
+}
+
+func (r *recorder) Accept() (net.Conn, error) {
+	c, err := r.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return recordedConn{c, r}, nil
+}
+
+type recordedConn struct {
+	net.Conn
+	r *recorder
+}
+
+func (c recordedConn) Write(p []byte) (int, error) {
+	c.r.mu.Lock()
+	c.r.sent.Write(p)
+	c.r.mu.Unlock()
+	return c.Conn.Write(p)
+}
+
+// The link has a TLS of its own over an http URL, and none over an https one, whose TLS a proxy may end.
+func TestTLSOnce(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		https bool
+		clear bool // what the hub's own connection shows
+	}{{"http", false, false}, {"https that a proxy ends", true, true}} {
+		t.Run(c.name, func(t *testing.T) {
+			hub := link.NewHub(link.Backend, func(string) ([]byte, bool) { return secret, true }, link.Options{})
+			s := httptest.NewUnstartedServer(hub)
+			wire := &recorder{Listener: s.Listener}
+			s.Listener = wire
+			s.Start()
+			defer s.Close()
+			defer hub.Close()
+			to, opt := s.URL, link.Options{}
+			if c.https {
+				inner, err := url.Parse(s.URL)
+				if err != nil {
+					t.Fatal(err)
+				}
+				front := httptest.NewTLSServer(httputil.NewSingleHostReverseProxy(inner))
+				defer front.Close()
+				to, opt.RootCAs = front.URL, pool(front)
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			agent, err := link.Dial(ctx, link.Target{URL: to}, link.Identity{Role: link.Agent, ID: runID, Secret: secret}, opt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer agent.Close()
+			backend, err := hub.Accept(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o, a := stream(t, backend, agent)
+			const marker = "a marker that is long enough"
+			if _, err := io.WriteString(o, marker); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(a, make([]byte, len(marker))); err != nil {
+				t.Fatal(err)
+			}
+			wire.mu.Lock()
+			defer wire.mu.Unlock()
+			if clear := strings.Contains(wire.sent.String(), marker); clear != c.clear {
+				t.Errorf("in the clear behind the URL's TLS: %t", clear)
+			}
+		})
+	}
 }

@@ -161,7 +161,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Nothing below has a deadline of its own.
 	late := time.AfterFunc(h.opt.HandshakeTimeout, c.close)
 	defer late.Stop()
-	if err := h.handshake(c); err != nil {
+	if err := h.handshake(c, ws.Subprotocol() == protocolTLS); err != nil {
 		c.close()
 		h.opt.Logger.Debug("link handshake", "remote", r.RemoteAddr, "error", err)
 		if !errors.Is(err, errAnswered) {
@@ -225,9 +225,9 @@ func (h *Hub) countRefused() int {
 // errAnswered marks a handshake that ended with an answer and is counted as such.
 var errAnswered = errors.New("not accepted")
 
-// handshake proves both ends to each other and gives the carrier to its link.
-func (h *Hub) handshake(c *carrier) error {
-	t := transcript{inner: c.msgs.ws.Subprotocol() == protocolTLS, dialler: h.opt.Peer, hub: h.role}
+// handshake proves both ends to each other and gives the carrier to its link. inner says that the TLS is ours.
+func (h *Hub) handshake(c *carrier, inner bool) error {
+	t := transcript{inner: inner, dialler: h.opt.Peer, hub: h.role}
 	if t.inner {
 		conf, err := h.tls()
 		if err != nil {

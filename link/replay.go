@@ -6,11 +6,15 @@ import (
 )
 
 // The payload that a segment can hold. A big one takes the largest message that yamux is told to
-// send, in one frame; a small one keeps a single request or window update from costing a big one.
+// send, in one frame; a small one keeps a single request or window update from costing a big one. Those between are
+// for who copies in pieces of 8 or 32 KiB: the replay buffer counts what segments cost, and half-empty ones would halve the
+// speed over a long way.
 const (
 	segmentBig   = maxMessage
 	segmentSmall = 2048 - frameHeader
 )
+
+var segmentSizes = [...]int{segmentSmall, 8<<10 + yamuxHeader, 32<<10 + yamuxHeader, segmentBig}
 
 // batchSize is about how much one write to the carrier carries, so that one system call,
 // one WebSocket frame and some full TLS records do for it.
@@ -19,17 +23,28 @@ const batchSize = 128 << 10
 // segment is a run of bytes of the stream, kept until it is acknowledged. Its payload begins at
 // buf[frameHeader], so that the frame to send is contiguous.
 type segment struct {
-	buf  []byte
-	seq  uint64 // the number of the payload's first byte
-	n    int    // the payload's length
-	skip int    // payload bytes at the start that the peer has: after a resume in the middle
-	sent bool   // sealed: later frames must not write their header over unacknowledged bytes
+	buf   []byte
+	seq   uint64 // the number of the payload's first byte
+	n     int    // the payload's length
+	class int    // of its size
+	skip  int    // payload bytes at the start that the peer has: after a resume in the middle
+	sent  bool   // sealed: later frames must not write their header over unacknowledged bytes
 }
 
-var (
-	bigSegments   = sync.Pool{New: func() any { return &segment{buf: make([]byte, frameHeader+segmentBig)} }}
-	smallSegments = sync.Pool{New: func() any { return &segment{buf: make([]byte, frameHeader+segmentSmall)} }}
-)
+// segments has a pool for each size.
+var segments [len(segmentSizes)]sync.Pool
+
+// newSegment returns an empty segment for n bytes or the first of them.
+func newSegment(n int) *segment {
+	class := 0
+	for class < len(segmentSizes)-1 && n > segmentSizes[class] {
+		class++
+	}
+	if s, ok := segments[class].Get().(*segment); ok {
+		return s
+	}
+	return &segment{buf: make([]byte, frameHeader+segmentSizes[class]), class: class}
+}
 
 func (s *segment) room() int { return len(s.buf) - frameHeader - s.n }
 
@@ -37,11 +52,7 @@ func (s *segment) end() uint64 { return s.seq + uint64(s.n) }
 
 func (s *segment) free() {
 	s.n, s.skip, s.sent = 0, 0, false
-	if len(s.buf) == frameHeader+segmentBig {
-		bigSegments.Put(s)
-		return
-	}
-	smallSegments.Put(s)
+	segments[s.class].Put(s)
 }
 
 // replay keeps the sent bytes of a stream until the peer has acknowledged them. It is guarded by its resumable's lock.
@@ -63,11 +74,7 @@ func (q *replay) add(p []byte) {
 		if n := len(q.segs); n > 0 && !q.segs[n-1].sent && q.segs[n-1].room() > 0 {
 			tail = q.segs[n-1]
 		} else {
-			if len(p) <= segmentSmall/2 {
-				tail = smallSegments.Get().(*segment)
-			} else {
-				tail = bigSegments.Get().(*segment)
-			}
+			tail = newSegment(len(p))
 			tail.seq = q.next
 			q.segs = append(q.segs, tail)
 			q.cost += len(tail.buf)

@@ -10,12 +10,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/sockerless/sockerless/link"
+	"github.com/sockerless/sockerless/link/linktest"
 )
 
 // A resume may break at every byte of the upgrade, the TLS and the proof, either way, with data under way both ways.
@@ -29,7 +31,7 @@ func TestResumeBrokenAtEveryByte(t *testing.T) {
 			var next atomic.Int64
 			next.Store(-1)
 			r := newRig(t, link.Options{MaxPause: time.Millisecond}, func(conn net.Conn) net.Conn {
-				return &faultyConn{Conn: conn, closed: make(chan struct{}), kind: faultClose, onRead: way.onRead, left: int(next.Swap(-1))}
+				return linktest.Break{Kind: linktest.Close, OnRead: way.onRead, After: int(next.Swap(-1))}.Wrap(conn)
 			})
 			agent, backend := r.link()
 			o, a := stream(t, backend, agent)
@@ -81,7 +83,7 @@ func (g *gate) through(target link.Target) link.Target {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		if g.shut {
-			return nil, errFault
+			return nil, linktest.ErrFault
 		}
 		conn, err := dial(ctx)
 		if err == nil {
@@ -92,7 +94,8 @@ func (g *gate) through(target link.Target) link.Target {
 	return target
 }
 
-// A cut of some seconds with every buffer full: writers wait, nothing is lost, nobody times out.
+// A cut of some time with every buffer full, of sockets too: writers wait, nothing is lost, nobody times out. It is a minute
+// with SOCKERLESS_SOAK; TestMinutesCutWithFullBuffers has minutes that cost no time.
 func TestLongCutWithFullBuffers(t *testing.T) {
 	t.Parallel()
 	const size = 24 << 20
@@ -112,7 +115,7 @@ func TestLongCutWithFullBuffers(t *testing.T) {
 	}
 	var wait sync.WaitGroup
 	for i, e := range ends {
-		data := newSource(uint64(i), size/4, 1<<20)
+		data := linktest.NewSource(uint64(i), size/4, 1<<20)
 		wait.Go(func() {
 			_, err := e.from.ReadFrom(data)
 			if err := errors.Join(err, e.from.CloseWrite()); err != nil {
@@ -125,15 +128,18 @@ func TestLongCutWithFullBuffers(t *testing.T) {
 	for i, e := range ends {
 		wait.Go(func() {
 			got, err := io.ReadAll(e.to)
-			want := newSource(uint64(i), size/4, size)
-			all, _ := io.ReadAll(want)
+			all := linktest.NewSource(uint64(i), size/4, 1).Bytes()
 			if err != nil || !bytes.Equal(got, all) {
 				t.Errorf("read %d of %d bytes, %v", len(got), len(all), err)
 			}
 		})
 	}
 	g.set(true)
-	time.Sleep(1500 * time.Millisecond)
+	cut := 1500 * time.Millisecond
+	if os.Getenv("SOCKERLESS_SOAK") != "" {
+		cut = time.Minute
+	}
+	time.Sleep(cut)
 	if agent.Connected() || backend.Connected() {
 		t.Error("connected through a closed gate")
 	}
@@ -171,11 +177,10 @@ func TestSilentCarrier(t *testing.T) {
 		t.Run(fmt.Sprintf("incoming %t", onRead), func(t *testing.T) {
 			var dials atomic.Int64
 			r := newRig(t, link.Options{KeepAlive: 50 * time.Millisecond}, func(conn net.Conn) net.Conn {
-				c := &faultyConn{Conn: conn, closed: make(chan struct{}), kind: faultSilent, onRead: onRead, left: -1}
-				if dials.Add(1) == 1 {
-					c.left = 20_000
+				if dials.Add(1) > 1 {
+					return conn
 				}
-				return c
+				return linktest.Break{Kind: linktest.Silent, OnRead: onRead, After: 20_000}.Wrap(conn)
 			})
 			agent, backend := r.link()
 			for _, way := range [][2]*link.Link{{agent, backend}, {backend, agent}} {
@@ -388,7 +393,7 @@ func TestDialWaitsForTheHub(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
 	_, err := link.Dial(ctx, r.target, r.id, r.opt)
-	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, errFault) {
+	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, linktest.ErrFault) {
 		t.Errorf("Dial = %v, want both reasons", err)
 	}
 }

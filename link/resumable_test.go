@@ -1,0 +1,181 @@
+package link
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http/httptest"
+	"os"
+	"sync"
+	"testing"
+	"time"
+)
+
+// lateConn has a last piece for its reader, which comes when it is released, closed or not.
+type lateConn struct {
+	piece   []byte
+	entered chan struct{}
+	release chan struct{}
+}
+
+func (c *lateConn) Read(p []byte) (int, error) {
+	if len(c.piece) == 0 {
+		return 0, io.EOF
+	}
+	close(c.entered)
+	<-c.release
+	n := copy(p, c.piece)
+	c.piece = nil
+	return n, nil
+}
+
+func (c *lateConn) Write(p []byte) (int, error) { return len(p), nil }
+
+// What a reader still gets out of a carrier that is being replaced is counted before the new one is told where to go on: else
+// it would come twice.
+func TestDetachWaitsForTheReader(t *testing.T) {
+	late := &lateConn{piece: []byte("late"), entered: make(chan struct{}), release: make(chan struct{})}
+	c := foreign(t, nil)
+	c.bytes, c.left = late, 4
+	r := newResumable(Options{}.withDefaults(Agent), Addr{}, Addr{})
+	defer r.end(ErrClosed)
+	if err := r.attach(c, 0); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan []byte, 1)
+	go func() { // ends with the piece
+		b := make([]byte, 16)
+		n, _ := r.Read(b)
+		got <- b[:n]
+	}()
+	<-late.entered
+	detached := make(chan uint64, 1)
+	go func() { // ends when the reader is out
+		n, _ := r.detach()
+		detached <- n
+	}()
+	select {
+	case n := <-detached:
+		close(late.release)
+		t.Fatalf("detached at byte %d while the reader was in the carrier", n)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(late.release)
+	if b := <-got; !bytes.Equal(b, []byte("late")) {
+		t.Errorf("delivered %q", b)
+	}
+	if n := <-detached; n != 4 {
+		t.Errorf("detached at byte %d of 4", n)
+	}
+}
+
+// mute links a peer by hand that takes what comes and acknowledges nothing.
+func mute(t *testing.T, h *Hub, s *httptest.Server) *Link {
+	t.Helper()
+	c := byHand(t, s, protocolPlain)
+	claimByHand(t, c, "run-1", goodSecret, claim{fresh: true, token: newToken(), epoch: 1})
+	_ = c.raw.SetDeadline(time.Time{})
+	go func() { _, _ = io.Copy(io.Discard, c.bytes) }() // ends with the carrier
+	l, err := h.Accept(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// A peer that takes everything and acknowledges nothing costs the replay buffer and no more.
+func TestReplayIsBounded(t *testing.T) {
+	const limit = 1 << 20
+	h, s := newTestHub(t, Options{ReplayBuffer: limit})
+	l := mute(t, h, s)
+	var writers sync.WaitGroup
+	var mu sync.Mutex
+	taken := 0
+	for range 40 { // 10 MiB of first windows
+		o, err := l.Open(testContext(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer o.Close()
+		writers.Go(func() {
+			_ = o.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+			n, err := o.Write(make([]byte, firstWindow))
+			if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			taken += n
+		})
+	}
+	writers.Wait()
+	l.r.mu.Lock()
+	cost := l.r.out.cost
+	l.r.mu.Unlock()
+	if cost > limit+2*segmentBig || l.Stats().Unacked < limit/2 {
+		t.Errorf("%d bytes are kept for a replay, %d are not acknowledged: the limit is %d", cost, l.Stats().Unacked, limit)
+	}
+	// What is behind it, yamux's queue of 64 messages, is bounded too.
+	if most := limit + 66*copyBuffer; taken > most {
+		t.Errorf("%d bytes were taken, the bound is %d", taken, most)
+	}
+}
+
+// A peer that has proved itself and sends what is no protocol ends its own link, at once.
+func TestGarbageAfterTheProof(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		sent []byte // as payload of data frames
+	}{
+		{"no yamux", bytes.Repeat([]byte("garbage!"), 1000)},
+		{"another version", []byte{9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+		{"an unknown type", []byte{0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+		{"a stream of the hub's", []byte{0, 1, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0}},
+		{"more than a window", append([]byte{0, 0, 0, 1, 0, 0, 0, 1, 0, 8, 0, 0}, make([]byte, 64<<10)...)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h, s := newTestHub(t, Options{MaxStreams: 4})
+			carrier := byHand(t, s, protocolPlain)
+			claimByHand(t, carrier, "run-1", goodSecret, claim{fresh: true, token: newToken(), epoch: 1})
+			l, err := h.Accept(testContext(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			seq := uint64(0)
+			for rest := c.sent; len(rest) > 0; {
+				n := min(len(rest), 32<<10)
+				b := make([]byte, frameHeader+n)
+				frame{kind: frameData, length: uint32(n), seq: seq}.put(b)
+				copy(b[frameHeader:], rest)
+				if err := carrier.send([][]byte{b}); err != nil {
+					break
+				}
+				seq, rest = seq+uint64(n), rest[n:]
+			}
+			select {
+			case <-l.Done():
+			case <-time.After(10 * time.Second):
+				t.Fatal("the link goes on")
+			}
+			if err := l.Err(); !errors.Is(err, ErrBroken) {
+				t.Errorf("Err = %v, want ErrBroken", err)
+			}
+			if c, err := l.Accept(); err == nil { // a stream that came before the mistake
+				_, err := io.Copy(io.Discard, c)
+				if !errors.Is(err, ErrBroken) {
+					t.Errorf("Read = %v, want ErrBroken", err)
+				}
+				_ = c.Close()
+			} else if !errors.Is(err, ErrBroken) {
+				t.Errorf("Accept = %v, want ErrBroken", err)
+			}
+			_ = carrier.raw.SetReadDeadline(time.Now().Add(10 * time.Second))
+			if _, err := io.Copy(io.Discard, carrier.raw); err != nil {
+				if nerr, ok := errors.AsType[net.Error](err); ok && nerr.Timeout() {
+					t.Error("its carrier was left open")
+				}
+			}
+		})
+	}
+}
