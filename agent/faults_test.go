@@ -17,6 +17,7 @@ import (
 	"github.com/sockerless/sockerless/agent/protocol"
 	"github.com/sockerless/sockerless/link"
 	"github.com/sockerless/sockerless/link/linktest"
+	"github.com/sockerless/sockerless/wire"
 )
 
 const faultLines = 300
@@ -30,11 +31,11 @@ func TestFaults(t *testing.T) {
 	var mu sync.Mutex
 	var carriers, faults int
 	for range min(4, runs) {
-		b := newBox(t, boxOptions{})
+		b, dir := newBox(t, boxOptions{}), t.TempDir()
 		b.start(protocol.StartRequest{Process: sh(fmt.Sprintf("i=0; while [ $i -lt %d ]; do echo line $i; i=$((i+1)); done; exec sleep 10000", faultLines))})
 		workers.Go(func() {
 			for seed := range seeds {
-				c, f, err := b.faultRun(seed)
+				c, f, err := b.faultRun(seed, dir)
 				if err != nil {
 					t.Errorf("LINK_SEED=%d: %v", seed, err)
 				}
@@ -55,8 +56,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// faultRun asks the agent over a link of its own, whose carriers break.
-func (b *box) faultRun(seed uint64) (carriers, faults int, err error) {
+// faultRun asks the agent over a link of its own, whose carriers break. Files are copied into dir.
+func (b *box) faultRun(seed uint64, dir string) (carriers, faults int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	rng := rand.New(rand.NewPCG(seed, 1))
@@ -87,8 +88,9 @@ func (b *box) faultRun(seed uint64) (carriers, faults int, err error) {
 	code := rng.IntN(126)
 	all.Go(func() { errs[0] = execEcho(ctx, client, fmt.Sprint("run", seed), in, code) })
 	copied := linktest.NewSource(seed+1<<32, rng.IntN(200<<10), 1)
-	dir := filepath.Join(b.dir, fmt.Sprint("copy", seed))
-	all.Go(func() { errs[1] = copyEcho(ctx, b.t, client, dir, copied) })
+	all.Go(func() {
+		errs[1] = copyEcho(ctx, b.t, client, filepath.Join(dir, fmt.Sprint("copy", seed)), copied)
+	})
 	all.Go(func() { errs[2] = readLines(ctx, client, faultLines) })
 	quit := make(chan struct{})
 	var cutter sync.WaitGroup
@@ -151,7 +153,7 @@ func copyEcho(ctx context.Context, t testing.TB, c *protocol.Client, dir string,
 		path string
 		tar  []byte
 	}{{filepath.Dir(dir), makeTar(t, directory(filepath.Base(dir)))}, {dir, makeTar(t, file("f", string(data.Bytes())))}} {
-		if err := c.Write(ctx, protocol.WriteRequest{Path: step.path}, bytes.NewReader(step.tar)); err != nil {
+		if err := c.Write(ctx, protocol.WriteRequest{Path: wire.Bytes(step.path)}, bytes.NewReader(step.tar)); err != nil {
 			return fmt.Errorf("copy in: %w", err)
 		}
 	}
