@@ -90,6 +90,7 @@ type incarnation struct {
 	drains  []*drain
 	drained sync.WaitGroup
 	oomSeen int
+	health  *health // nil without a check
 
 	exit *protocol.Exit // valid when ended is closed
 }
@@ -184,6 +185,9 @@ func (a *Agent) start(_ context.Context, req protocol.StartRequest) (protocol.St
 	if req.Linger < 0 || req.Orphan < 0 || req.LogLimit < 0 || req.Restarts < 0 || req.Backoff < 0 {
 		return protocol.StartResult{}, wire.Errorf(protocol.CodeInvalid, "a duration, a limit or a count is negative")
 	}
+	if err := checkHealth(req.Health); err != nil {
+		return protocol.StartResult{}, err
+	}
 	a.gate.Lock()
 	defer a.gate.Unlock()
 	a.mu.Lock()
@@ -254,6 +258,7 @@ func (a *Agent) run(req protocol.StartRequest) (protocol.StartResult, error) {
 		i.number = before.number + 1
 	}
 	i.result = protocol.StartResult{Pid: p.pid, Incarnation: i.number, Started: time.Now()}
+	i.health = a.watchHealth(i)
 	a.mu.Lock()
 	if !again {
 		a.again.begin(req)
@@ -266,6 +271,7 @@ func (a *Agent) run(req protocol.StartRequest) (protocol.StartResult, error) {
 	a.mu.Unlock()
 	close(i.begun)
 	a.pump(i)
+	i.health.begin()
 	go a.watch(i) // ends after the process
 	return i.result, nil
 }
@@ -274,6 +280,7 @@ func (a *Agent) run(req protocol.StartRequest) (protocol.StartResult, error) {
 // namespace would; its output is read; then the exit is recorded, and the last to know are the attached clients.
 func (a *Agent) watch(i *incarnation) {
 	<-i.process.done
+	i.health.end()
 	a.gate.Lock()
 	a.closing = true
 	a.gate.Unlock()

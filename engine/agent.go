@@ -115,6 +115,8 @@ func (a *agent) handle(ev protocol.Event) bool {
 		}
 	case protocol.EventExecExit:
 		a.run.e.execs.exited(ev.Exec, ev.Exit)
+	case protocol.EventHealth:
+		a.run.hear(ev)
 	case protocol.EventOOM:
 		a.run.c.mu.Lock()
 		a.run.c.event(events.ActionOOM, nil)

@@ -71,6 +71,8 @@ type runRecord struct {
 	Incarnation int    // how often the process was started
 	LogBase     uint64 // what is added to the agent's numbers of log records
 	LastEvent   uint64 // the agent's events up to this one are dealt with
+	Heard       uint64 `json:",omitempty"` // the agent's event that State.Health is from
+	Probes      uint64 `json:",omitempty"` // how many of the incarnation's probes are in it
 
 	Policy  protocol.RestartPolicy // as the agent knows it
 	Resized bool                   // CPU or memory were changed since it was placed
@@ -86,7 +88,7 @@ type container struct {
 	view atomic.Pointer[sockerless.Container] // for readers; never nil, never changed
 
 	mu      sync.Mutex
-	rec     record // as stored
+	rec     record // as stored, but for the health, which may be newer
 	version string
 	removed bool
 	attempt *attempt       // the start that is under way, or nil

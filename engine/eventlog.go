@@ -3,6 +3,7 @@ package engine
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,7 +43,9 @@ type eventLog struct {
 	mu        sync.Mutex
 	all       []keptEvent // the last ones
 	bytes     int         // of all
-	first     uint64      // the number of all[0]
+	minors    int         // among all
+	first     uint64      // from this number on every event is kept that is not minor
+	next      uint64      // the number of the next one
 	changed   chan struct{}
 	closed    bool   // nobody follows any more
 	shut      bool   // the writer is to end
@@ -50,9 +54,13 @@ type eventLog struct {
 	listeners int
 }
 
+// keptEvent is an event with its number. A minor one, of a probe of some container's health, of which there may be many
+// a second, is not written to the file, and is forgotten before others.
 type keptEvent struct {
 	events.Message
-	size int
+	number uint64
+	size   int
+	minor  bool
 }
 
 // openEventLog reads the events in dir, and starts to write there. End it with shutdown.
@@ -95,7 +103,7 @@ func (l *eventLog) read() error {
 			if json.Unmarshal(line, &m) != nil || err != nil {
 				l.anew = true
 			} else {
-				l.keep(m, len(line))
+				l.keep(m, len(line), false)
 			}
 		}
 		if errors.Is(err, io.EOF) {
@@ -108,21 +116,51 @@ func (l *eventLog) read() error {
 }
 
 // keep: l.mu is held, or l is new.
-func (l *eventLog) keep(m events.Message, size int) {
-	l.all = append(l.all, keptEvent{m, size})
+func (l *eventLog) keep(m events.Message, size int, minor bool) {
+	l.all = append(l.all, keptEvent{m, l.next, size, minor})
+	l.next++
 	l.bytes += size
+	if minor {
+		l.minors++
+	}
+	if l.full(len(l.all)) && l.minors > len(l.all)/4 {
+		l.dropMinors()
+	}
 	drop := 0
-	for n := len(l.all); n-drop > 1 && (n-drop > eventsKept || l.bytes > eventBytes); drop++ {
-		l.bytes -= l.all[drop].size
+	for n := len(l.all); n-drop > 1 && l.full(n-drop); drop++ {
+		old := l.all[drop]
+		l.bytes -= old.size
+		if old.minor {
+			l.minors--
+		} else {
+			l.first = old.number + 1
+		}
 	}
 	if drop > 0 {
 		clear(l.all[:drop])
 		l.all = l.all[drop:] // append moves it when its array ends
-		l.first += uint64(drop)
 	}
 }
 
-func (l *eventLog) add(m events.Message) {
+// full says whether n events are more than are kept. l.mu is held.
+func (l *eventLog) full(n int) bool { return n > eventsKept || l.bytes > eventBytes }
+
+// dropMinors drops the minor events but for the youngest, which who follows may still be about to read. l.mu is held.
+func (l *eventLog) dropMinors() {
+	young := len(l.all) - len(l.all)/8
+	kept := make([]keptEvent, 0, len(l.all))
+	for i, m := range l.all {
+		if m.minor && i < young {
+			l.minors--
+			l.bytes -= m.size
+			continue
+		}
+		kept = append(kept, m)
+	}
+	l.all = kept
+}
+
+func (l *eventLog) add(m events.Message, minor bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// In order of time, as clients that ask again with --since rely on.
@@ -135,15 +173,20 @@ func (l *eventLog) add(m events.Message) {
 		panic(err) // strings and numbers: they marshal
 	}
 	line = append(line, '\n')
-	l.keep(m, len(line))
+	l.keep(m, len(line), minor)
+	defer func() {
+		close(l.changed)
+		l.changed = make(chan struct{})
+	}()
+	if minor {
+		return
+	}
 	if len(l.pending)+len(line) > eventBytes && len(l.pending) > 0 {
 		l.pending, l.anew = nil, true // the disk has not kept up
 	} else {
 		l.pending = append(l.pending, line...)
 	}
 	l.rouse()
-	close(l.changed)
-	l.changed = make(chan struct{})
 }
 
 func (l *eventLog) rouse() {
@@ -217,6 +260,9 @@ func (l *eventLog) take(size int64) (text []byte, anew, shut bool) {
 	l.anew = false
 	var all bytes.Buffer
 	for _, m := range l.all {
+		if m.minor {
+			continue
+		}
 		b, err := json.Marshal(m.Message)
 		if err != nil {
 			panic(err) // as in add
@@ -256,24 +302,26 @@ func (l *eventLog) from(since bool) uint64 {
 	if since {
 		return l.first
 	}
-	return l.first + uint64(len(l.all))
+	return l.next
 }
 
 // after returns some events from number n on and the number after them; if there are none, what tells that there are.
-// lost says that n is not kept any more.
+// lost says that something from n on is not kept any more; minor events are not missed.
 func (l *eventLog) after(n uint64) (got []events.Message, next uint64, changed <-chan struct{}, closed, lost bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if n < l.first {
 		return nil, 0, nil, false, true
 	}
-	for _, m := range l.all[n-l.first:] {
+	next = n
+	i, _ := slices.BinarySearchFunc(l.all, n, func(m keptEvent, n uint64) int { return cmp.Compare(m.number, n) })
+	for _, m := range l.all[i:] {
 		if len(got) == eventBatch {
 			break
 		}
-		got = append(got, m.Message)
+		got, next = append(got, m.Message), m.number+1
 	}
-	return got, n + uint64(len(got)), l.changed, l.closed, false
+	return got, next, l.changed, l.closed, false
 }
 
 // close ends every follower. Events are still kept.

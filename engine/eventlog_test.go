@@ -61,7 +61,7 @@ func TestEventsSurvive(t *testing.T) {
 		l := openEvents(t, dir)
 		for i := range 100 {
 			id := round*100 + i
-			l.add(numbered(id))
+			l.add(numbered(id), false)
 			want = append(want, fmt.Sprint(id))
 		}
 		if got := kept(t, l); fmt.Sprint(got) != fmt.Sprint(want) {
@@ -94,7 +94,7 @@ func TestEventsBounded(t *testing.T) {
 			for i := range c.count {
 				m := numbered(i)
 				m.Actor.Attributes = map[string]string{"label": strings.Repeat("x", c.size)}
-				l.add(m)
+				l.add(m, false)
 				bytes += int64(c.size)
 			}
 			if _, _, _, _, lost := l.after(start); !lost {
@@ -123,7 +123,7 @@ func TestEventsOfADamagedFile(t *testing.T) {
 	dir := t.TempDir()
 	l := openEvents(t, dir)
 	for i := range 3 {
-		l.add(numbered(i))
+		l.add(numbered(i), false)
 	}
 	l.shutdown()
 	path := filepath.Join(dir, "events.jsonl")
@@ -141,7 +141,7 @@ func TestEventsOfADamagedFile(t *testing.T) {
 	if got := kept(t, l); fmt.Sprint(got) != "[0 2]" {
 		t.Errorf("kept %v", got)
 	}
-	l.add(numbered(9))
+	l.add(numbered(9), false)
 	l.shutdown()
 	if b, err = os.ReadFile(path); err != nil || bytes.Contains(b, []byte("nonsense")) {
 		t.Errorf("the damage is left: %v", err)
@@ -162,8 +162,8 @@ func TestEventsWithoutADisk(t *testing.T) {
 	l.mu.Lock()
 	l.anew = true // as after a write that failed
 	l.mu.Unlock()
-	l.add(numbered(1))
-	l.add(numbered(2))
+	l.add(numbered(1), false)
+	l.add(numbered(2), false)
 	if got := kept(t, l); fmt.Sprint(got) != "[1 2]" {
 		t.Errorf("kept %v", got)
 	}
@@ -182,7 +182,7 @@ func TestEventsWithoutADisk(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "events.jsonl.new")); err != nil {
 		t.Fatal(err)
 	}
-	l.add(numbered(3))
+	l.add(numbered(3), false)
 	l.shutdown()
 	if got := kept(t, openEvents(t, dir)); fmt.Sprint(got) != "[1 2 3]" {
 		t.Errorf("kept %v", got)
@@ -199,6 +199,55 @@ func BenchmarkEvent(b *testing.B) {
 	m := numbered(1)
 	m.Actor.Attributes = map[string]string{"image": "alpine", "name": "box", "com.docker.compose.project": "p", "com.docker.compose.service": "s"}
 	for b.Loop() {
-		l.add(m)
+		l.add(m, false)
+	}
+}
+
+// TestMinorEventsGoFirst: what probes tell, however much it is, drives nothing else out, is not in the file, and does not
+// make anybody miss something.
+func TestMinorEventsGoFirst(t *testing.T) {
+	dir := t.TempDir()
+	l := openEvents(t, dir)
+	start := l.from(false)
+	var want []string
+	for i := range 20 * eventsKept {
+		if i%(eventsKept/2) == 0 {
+			l.add(numbered(i), false)
+			want = append(want, fmt.Sprint(i))
+		}
+		m := numbered(i)
+		m.Action = events.ActionExecDie
+		l.add(m, true)
+	}
+	if len(l.all) > eventsKept {
+		t.Errorf("%d are kept", len(l.all))
+	}
+	var got []string
+	last := 0
+	for n := start; ; {
+		some, next, _, _, lost := l.after(n)
+		if lost {
+			t.Fatal("lost")
+		}
+		if len(some) == 0 {
+			if next != l.from(false) {
+				t.Errorf("next is %d, want %d", next, l.from(false))
+			}
+			break
+		}
+		for _, m := range some {
+			if m.Action == "create" {
+				got = append(got, m.Actor.ID)
+			}
+			fmt.Sscan(m.Actor.ID, &last)
+		}
+		n = next
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) || last != 20*eventsKept-1 {
+		t.Errorf("%d of %d are kept, the last of all is %d", len(got), len(want), last)
+	}
+	l.shutdown()
+	if again := kept(t, openEvents(t, dir)); fmt.Sprint(again) != fmt.Sprint(want) {
+		t.Errorf("after a restart: %v", again)
 	}
 }

@@ -16,22 +16,22 @@ import (
 
 // tell keeps an event and passes it to who follows them.
 func (e *Engine) tell(kind events.Type, action events.Action, id string, attributes map[string]string) {
+	e.events.add(newEvent(kind, action, id, attributes), false)
+}
+
+func newEvent(kind events.Type, action events.Action, id string, attributes map[string]string) events.Message {
 	now := time.Now()
-	e.events.add(events.Message{
+	return events.Message{
 		Type: kind, Action: action, Scope: "local",
 		Actor: events.Actor{ID: id, Attributes: attributes},
 		Time:  now.Unix(), TimeNano: now.UnixNano(),
-	})
+	}
 }
 
 // event tells what happened to a container, and to its networks by it. c.mu is held, or its record does not change any
 // more.
 func (c *container) event(action events.Action, more map[string]string) {
-	attributes := map[string]string{"image": c.rec.Config.Image, "name": c.rec.Name}
-	for k, v := range c.rec.Config.Labels {
-		attributes[k] = v
-	}
-	maps.Copy(attributes, more)
+	attributes := c.attributes(more)
 	if action == events.ActionStart {
 		c.networkEvents(events.ActionConnect)
 	}
@@ -39,6 +39,21 @@ func (c *container) event(action events.Action, more map[string]string) {
 	if action == events.ActionDie {
 		c.networkEvents(events.ActionDisconnect)
 	}
+}
+
+// minorEvent tells what happened to a container, as something that is not missed. c.mu is held.
+func (c *container) minorEvent(action events.Action, more map[string]string) {
+	c.e.events.add(newEvent(events.ContainerEventType, action, c.id, c.attributes(more)), true)
+}
+
+// attributes are those of an event of the container's.
+func (c *container) attributes(more map[string]string) map[string]string {
+	attributes := map[string]string{"image": c.rec.Config.Image, "name": c.rec.Name}
+	for k, v := range c.rec.Config.Labels {
+		attributes[k] = v
+	}
+	maps.Copy(attributes, more)
+	return attributes
 }
 
 func exitAttributes(code int, started time.Time) map[string]string {

@@ -152,6 +152,7 @@ func (c *container) end(x ending) error {
 		rec.State.Status, rec.State.Starting, rec.State.Pid = docker.StateExited, false, 0
 		rec.State.ExitCode, rec.State.Error, rec.State.FinishedAt = x.code, x.reason, time.Now().UTC()
 		rec.Run.Exited = rec.State.FinishedAt
+		rec.State.Health = rec.oldHealth()
 		if x.also != nil {
 			x.also(rec)
 		}

@@ -31,10 +31,10 @@ func (c *container) restarted(e protocol.Event) error {
 		return nil // by a start, whose answer has told it
 	}
 	err := c.change(func(rec *record) {
-		rec.Run.Incarnation, rec.Run.LastEvent = e.Incarnation, e.Seq
+		rec.Run.Incarnation, rec.Run.LastEvent, rec.Run.Probes = e.Incarnation, e.Seq, 0
 		rec.RestartCount = e.Restarts
 		rec.State = sockerless.State{
-			Status: docker.StateRunning, Pid: e.Pid, StartedAt: e.Time.UTC(), FinishedAt: rec.State.FinishedAt,
+			Status: docker.StateRunning, Pid: e.Pid, StartedAt: e.Time.UTC(), FinishedAt: rec.State.FinishedAt, Health: rec.newHealth(),
 		}
 	})
 	if err != nil {

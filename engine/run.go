@@ -34,6 +34,7 @@ type run struct {
 	current atomic.Pointer[agent]
 	linked  chan struct{}  // closed while there is an agent
 	joined  []*lateSession // of a start that is under way; guarded by c.mu
+	heard   heard          // guarded by c.mu
 
 	// Of the stepping goroutine alone.
 	dialling context.CancelFunc
@@ -195,6 +196,7 @@ func (r *run) finish() {
 		r.warn("log records are lost", err)
 	}
 	r.c.mu.Lock()
+	r.saveHealth()
 	if r.c.run == r {
 		r.c.run = nil
 	}

@@ -174,7 +174,9 @@ func (c *container) showStarting(a *attempt) {
 		return
 	}
 	err := c.change(func(rec *record) {
-		rec.State = sockerless.State{Status: docker.StateRunning, Starting: true, StartedAt: time.Now().UTC(), FinishedAt: rec.State.FinishedAt}
+		rec.State = sockerless.State{
+			Status: docker.StateRunning, Starting: true, StartedAt: time.Now().UTC(), FinishedAt: rec.State.FinishedAt, Health: rec.newHealth(),
+		}
 	})
 	if err != nil {
 		c.e.log.Error("cannot store that a container is being started", "container", c.id, "error", err)
@@ -475,6 +477,7 @@ func (r *run) request() protocol.StartRequest {
 	case host.ConsoleSize[0] > 0 && host.ConsoleSize[1] > 0:
 		req.Process.Size = &protocol.Size{Rows: uint16(host.ConsoleSize[0]), Cols: uint16(host.ConsoleSize[1])}
 	}
+	req.Health = healthCheck(config, req.Process)
 	return req
 }
 
@@ -489,15 +492,16 @@ func (r *run) began(res protocol.StartResult, policy protocol.RestartPolicy) {
 	r.joined = nil
 	a := c.attempt
 	err := c.change(func(rec *record) {
-		rec.Run.Stage, rec.Run.Incarnation, rec.Run.Policy = stageRunning, res.Incarnation, policy
+		rec.Run.Stage, rec.Run.Incarnation, rec.Run.Policy, rec.Run.Probes = stageRunning, res.Incarnation, policy, 0
 		rec.State = sockerless.State{
-			Status: docker.StateRunning, Pid: res.Pid, StartedAt: res.Started.UTC(), FinishedAt: rec.State.FinishedAt,
+			Status: docker.StateRunning, Pid: res.Pid, StartedAt: res.Started.UTC(), FinishedAt: rec.State.FinishedAt, Health: rec.newHealth(),
 		}
 	})
 	if err != nil {
 		r.must(err)
 		return
 	}
+	defer r.takeHealth() // a probe may have been faster than the answer to the start
 	if a == nil {
 		return // recovered: nobody waits
 	}
@@ -536,7 +540,7 @@ func (r *run) failed(cause error, code int, next stage) {
 		if a != nil && a.shown {
 			rec.State = sockerless.State{
 				Status: docker.StateExited, ExitCode: code, Error: cause.Error(),
-				StartedAt: rec.State.StartedAt, FinishedAt: time.Now().UTC(),
+				StartedAt: rec.State.StartedAt, FinishedAt: time.Now().UTC(), Health: rec.oldHealth(),
 			}
 		}
 		if rec.HostConfig.AutoRemove {

@@ -125,6 +125,7 @@ type StartRequest struct {
 	Restart   RestartPolicy
 	Restarts  int           // what the policy has restarted already, in an execution before
 	Backoff   time.Duration // the last pause before that
+	Health    *HealthCheck  // nil: nobody asks how the process is
 }
 
 // StartResult is the new process.
@@ -218,6 +219,7 @@ const (
 	EventStays    EventKind = "stays"     // the restart that was announced does not come: Incarnation, Refusal or Leaving
 	EventExecExit EventKind = "exec-exit" // an exec has ended: Exec, Exit
 	EventOOM      EventKind = "oom"
+	EventHealth   EventKind = "health" // a probe has ended, or probes stop for a while: Incarnation, Health
 )
 
 // Event is one of the agent's numbered events.
@@ -235,6 +237,7 @@ type Event struct {
 	Restart  *Restart // the process will run again; nil: it does not
 	Leaving  bool     // it does not because the agent was told to end, by the platform or by a process of the container
 	Refusal  *Refusal // why it could not be run again
+	Health   *Health
 }
 
 // Refusal is an agent's error in an event.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
@@ -38,6 +39,9 @@ func validate(req *sockerless.CreateRequest) error {
 		if _, err := signal.ParseSignal(c.StopSignal); err != nil {
 			return invalid("invalid signal: %s", short(c.StopSignal))
 		}
+	}
+	if err := validateHealth(c.Healthcheck); err != nil {
+		return err
 	}
 	h := req.HostConfig
 	if h == nil {
@@ -160,12 +164,36 @@ func judgePrivileged(req *sockerless.CreateRequest, v reflect.Value) (Verdict, s
 	return Refused, "", nil
 }
 
-// judgeHealthTest passes --no-healthcheck, which asks for what is the case.
+// judgeHealthTest says what Docker keeps to itself: it runs no check of a type that it does not know.
 func judgeHealthTest(_ *sockerless.CreateRequest, v reflect.Value) (Verdict, string, error) {
-	if v.Len() == 0 || v.Index(0).String() == "NONE" {
+	if v.Len() == 0 {
 		return Honoured, "", nil
 	}
-	return Refused, "", nil
+	switch kind := v.Index(0).String(); kind {
+	case "CMD", "CMD-SHELL", "NONE":
+		return Honoured, "", nil
+	default:
+		return Warned, fmt.Sprintf("no health check has the type %q; CMD, CMD-SHELL and NONE are the ones there are", short(kind)), nil
+	}
+}
+
+// validateHealth is dockerd's.
+func validateHealth(h *container.HealthConfig) error {
+	if h == nil {
+		return nil
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{{"Interval", h.Interval}, {"Timeout", h.Timeout}, {"StartPeriod", h.StartPeriod}, {"StartInterval", h.StartInterval}} {
+		if d.value != 0 && d.value < container.MinimumDuration {
+			return sockerless.Errorf(sockerless.EINVALID, "%s in Healthcheck cannot be less than %s", d.name, container.MinimumDuration)
+		}
+	}
+	if h.Retries < 0 {
+		return sockerless.Errorf(sockerless.EINVALID, "Retries in Healthcheck cannot be negative")
+	}
+	return nil
 }
 
 // judgeSwap passes --memory-swap equal to --memory: no swap, which is how it is.

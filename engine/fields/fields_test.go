@@ -251,7 +251,18 @@ func TestCheck(t *testing.T) {
 			},
 		},
 		{name: "no health check", body: `{"Healthcheck":{"Test":["NONE"]}}`},
-		{name: "a health check", body: `{"Healthcheck":{"Test":["CMD-SHELL","true"]}}`, code: sockerless.EUNSUPPORTED, err: "cannot use --health-cmd: health checks are not run"},
+		{name: "a health check", body: `{"Healthcheck":{"Test":["CMD-SHELL","true"],"Interval":1000000,"Timeout":1000000,"StartPeriod":1000000,"StartInterval":1000000,"Retries":1}}`},
+		{name: "a health check of a command", body: `{"Healthcheck":{"Test":["CMD","true"]}}`},
+		{name: "a health check's times alone", body: `{"Healthcheck":{"Interval":2000000000}}`},
+		{
+			name: "a health check of another type", body: `{"Healthcheck":{"Test":["HTTP","/"]}}`,
+			warnings: []string{`--health-cmd has no effect: no health check has the type "HTTP"; CMD, CMD-SHELL and NONE are the ones there are`},
+		},
+		{name: "an interval of 1 ns", body: `{"Healthcheck":{"Test":["CMD","true"],"Interval":1}}`, code: sockerless.EINVALID, err: "Interval in Healthcheck cannot be less than 1ms"},
+		{name: "a negative timeout", body: `{"Healthcheck":{"Timeout":-1}}`, code: sockerless.EINVALID, err: "Timeout in Healthcheck cannot be less than 1ms"},
+		{name: "a negative start period", body: `{"Healthcheck":{"StartPeriod":-1}}`, code: sockerless.EINVALID, err: "StartPeriod in Healthcheck cannot be less than 1ms"},
+		{name: "a start interval too short", body: `{"Healthcheck":{"StartInterval":999999}}`, code: sockerless.EINVALID, err: "StartInterval in Healthcheck cannot be less than 1ms"},
+		{name: "negative retries", body: `{"Healthcheck":{"Retries":-1}}`, code: sockerless.EINVALID, err: "Retries in Healthcheck cannot be negative"},
 		{name: "no swap asked for, none there", body: `{"HostConfig":{"Memory":1073741824,"MemorySwap":1073741824}}`},
 		{name: "unlimited swap", body: `{"HostConfig":{"MemorySwap":-1}}`, warnings: []string{"--memory-swap has no effect: replicas have no swap"}},
 		{name: "systempaths unconfined", body: `{"HostConfig":{"MaskedPaths":[],"ReadonlyPaths":[]}}`, code: sockerless.EUNSUPPORTED, err: "cannot use --security-opt systempaths: Container Apps decides how the sandbox is built"},
@@ -312,7 +323,6 @@ func TestCheckImage(t *testing.T) {
 	img := func(d container.Config) *sockerless.Image {
 		return &sockerless.Image{Platform: "linux/amd64", Defaults: &d}
 	}
-	health := &container.HealthConfig{Test: []string{"CMD", "true"}}
 	for _, tc := range []struct {
 		name     string
 		image    *sockerless.Image
@@ -322,8 +332,7 @@ func TestCheckImage(t *testing.T) {
 	}{
 		{name: "a plain image", image: img(container.Config{Cmd: []string{"sh"}})},
 		{name: "an image for another platform", image: &sockerless.Image{Platform: "linux/arm64/v8"}, err: "cannot run x: the image is made for linux/arm64/v8, and Container Apps runs linux/amd64 only"},
-		{name: "HEALTHCHECK", image: img(container.Config{Healthcheck: health}), warnings: []string{"the image's HEALTHCHECK is not run"}},
-		{name: "HEALTHCHECK that the user switched off", image: img(container.Config{Healthcheck: health}), config: container.Config{Healthcheck: &container.HealthConfig{Test: []string{"NONE"}}}},
+		{name: "HEALTHCHECK", image: img(container.Config{Healthcheck: &container.HealthConfig{Test: []string{"CMD", "true"}}})},
 		{
 			name: "VOLUME", image: img(container.Config{Volumes: map[string]struct{}{"/var/lib/b": {}, "/a": {}}}),
 			warnings: []string{"the image's VOLUME /a /var/lib/b is an ordinary folder: what is written there goes with the container's file system"},

@@ -33,9 +33,6 @@ func CheckImage(img *sockerless.Image, req *sockerless.CreateRequest) (warnings 
 		return nil, sockerless.Errorf(sockerless.EUNSUPPORTED,
 			"cannot run %s: %s must be process 1, and that is the agent; use --entrypoint to run a program of the image", short(name), short(argv[0]))
 	}
-	if h := d.Healthcheck; h != nil && len(h.Test) > 0 && h.Test[0] != "NONE" && req.Config.Healthcheck == nil {
-		warnings = append(warnings, "the image's HEALTHCHECK is not run")
-	}
 	if len(d.Volumes) > 0 {
 		paths := slices.Sorted(maps.Keys(d.Volumes))
 		warnings = append(warnings, "the image's VOLUME "+short(strings.Join(paths, " "))+

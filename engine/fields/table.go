@@ -3,7 +3,6 @@ package fields
 // Reasons that several rows give.
 const (
 	noteVolumes   = "volumes and mounts are not offered"
-	noteHealth    = "health checks are not run"
 	noteHostname  = "Container Apps names the replica, and that is the hostname inside"
 	noteNamespace = "Container Apps gives every replica its own namespaces and shares none"
 	noteNetwork   = "the container is listed in the network, and does not reach others by it: Container Apps has no networks between jobs"
@@ -38,12 +37,12 @@ var table = []Row{
 	{Path: "Config.StdinOnce", Flag: "--interactive", Verdict: Honoured},
 	{Path: "Config.Env", Flag: "--env", Verdict: Honoured, Note: "it travels to the agent over the link and never through Azure"},
 	{Path: "Config.Cmd", Verdict: Honoured, Note: "the arguments after the image's name"},
-	{Path: "Config.Healthcheck.Test", Flag: "--health-cmd", Verdict: Refused, Values: []string{"NONE"}, Note: noteHealth, judge: judgeHealthTest},
-	{Path: "Config.Healthcheck.Interval", Flag: "--health-interval", Verdict: Refused, Note: noteHealth},
-	{Path: "Config.Healthcheck.Timeout", Flag: "--health-timeout", Verdict: Refused, Note: noteHealth},
-	{Path: "Config.Healthcheck.StartPeriod", Flag: "--health-start-period", Verdict: Refused, Note: noteHealth},
-	{Path: "Config.Healthcheck.StartInterval", Flag: "--health-start-interval", Verdict: Refused, Note: noteHealth},
-	{Path: "Config.Healthcheck.Retries", Flag: "--health-retries", Verdict: Refused, Note: noteHealth},
+	{Path: "Config.Healthcheck.Test", Flag: "--health-cmd", Verdict: Honoured, Note: "the agent runs it, also while the backend is away; see [health](health.md)", judge: judgeHealthTest},
+	{Path: "Config.Healthcheck.Interval", Flag: "--health-interval", Verdict: Honoured},
+	{Path: "Config.Healthcheck.Timeout", Flag: "--health-timeout", Verdict: Honoured},
+	{Path: "Config.Healthcheck.StartPeriod", Flag: "--health-start-period", Verdict: Honoured},
+	{Path: "Config.Healthcheck.StartInterval", Flag: "--health-start-interval", Verdict: Honoured},
+	{Path: "Config.Healthcheck.Retries", Flag: "--health-retries", Verdict: Honoured},
 	{Path: "Config.ArgsEscaped", Verdict: Inert, Note: noteWindows},
 	{Path: "Config.Image", Verdict: Honoured, Note: "resolved to a digest at create: a tag that moves later changes nothing"},
 	{Path: "Config.Volumes", Flag: "--volume", Verdict: Refused, Note: noteVolumes},
@@ -54,7 +53,7 @@ var table = []Row{
 	{Path: "Config.Labels", Flag: "--label", Verdict: Honoured},
 	{Path: "Config.StopSignal", Flag: "--stop-signal", Verdict: Honoured},
 	{Path: "Config.StopTimeout", Flag: "--stop-timeout", Verdict: Honoured},
-	{Path: "Config.Shell", Verdict: Inert, Note: "only builds and health checks read it"},
+	{Path: "Config.Shell", Verdict: Honoured, Note: "health checks run by it; builds would too"},
 
 	{Path: "HostConfig.Binds", Flag: "--volume", Verdict: Refused, Note: noteVolumes},
 	{Path: "HostConfig.ContainerIDFile", Flag: "--cidfile", Verdict: Honoured, Note: "the client writes the file"},

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/sockerless/sockerless/driver/drivertest"
@@ -225,6 +226,20 @@ func TestAnswers(t *testing.T) {
 	do("GET", "/images/shell/json", "", 200)
 	do("GET", "/info", "", 200)
 	do("GET", "/version", "", 200)
+	do("POST", "/containers/create?name=well", `{"Image":"shell","Cmd":["sleep","1000"],"Healthcheck":{"Test":["CMD","true"],"Interval":10000000}}`, 201)
+	do("POST", "/containers/create?name=not", `{"Image":"shell","Healthcheck":{"Test":["CMD","true"],"Retries":-1}}`, 400)
+	do("POST", "/containers/well/start", "", 204)
+	var healthy struct{ State struct{ Health container.Health } }
+	for end := time.Now().Add(time.Minute); healthy.State.Health.Status != container.Healthy && time.Now().Before(end); {
+		if err := json.Unmarshal(do("GET", "/containers/well/json", "", 200), &healthy); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if h := healthy.State.Health; h.Status != container.Healthy || len(h.Log) == 0 || h.Log[0].ExitCode != 0 {
+		t.Errorf("health %+v", h)
+	}
+	do("GET", "/containers/json?filters=%7B%22health%22%3A%5B%22healthy%22%5D%7D", "", 200)
+	do("DELETE", "/containers/well?force=1", "", 204)
 	do("POST", "/containers/prune", "", 200)
 	do("DELETE", "/containers/case", "", 404)
 }
