@@ -137,19 +137,18 @@ func (r *run) takeHealth() {
 	}
 	next.Log = next.Log[max(0, len(next.Log)-probesShown):]
 
-	set := func(rec *record) {
-		run := *rec.Run
-		run.Heard, run.Probes = ev.Seq, ev.Health.Probes
-		rec.Run, rec.State.Health = &run, next
-	}
-	set(&c.rec)
+	run := *rec.Run
+	run.Heard, run.Probes = ev.Seq, ev.Health.Probes
+	c.rec.Run, c.rec.State.Health = &run, next
 	c.publish()
-	r.heard.unsaved = r.heard.unsaved || next.Status != old.Status
+	if next.Status != old.Status {
+		r.heard.unsaved = true
+		if !ev.Health.Stopped {
+			c.event(events.ActionHealthStatus+": "+events.Action(next.Status), nil)
+		}
+	}
 	if time.Since(r.heard.saved) >= healthPause {
 		r.saveHealth()
-	}
-	if next.Status != old.Status && !ev.Health.Stopped {
-		c.event(events.ActionHealthStatus+": "+events.Action(next.Status), nil)
 	}
 }
 
