@@ -164,6 +164,24 @@ var health = []test{
 		s.healthy(id, is(docker.Healthy))
 		s.healthy(id, func(h *docker.Health) bool { return h.Log[0].Start.After(before.Log[4].Start) })
 	}},
+	{"a restart by the policy begins anew", func(s *session) {
+		file := "/tmp/" + unique("first")
+		id := s.create(script("test -e "+file+" && exec sleep 1000; touch "+file+"; while test ! -e "+file+"2; do sleep 0.02; done; exit 1"),
+			check("test ! -e "+file+"2"), func(r *sockerless.CreateRequest) {
+				r.HostConfig.RestartPolicy = docker.RestartPolicy{Name: docker.RestartPolicyAlways}
+			})
+		s.start(id)
+		s.healthy(id, is(docker.Healthy))
+		first := s.find(id).State.StartedAt
+		s.execute(id, "touch "+file+"2")
+		s.eventually("it runs again", func() bool {
+			st := s.find(id).State
+			return st.Status == docker.StateRunning && st.StartedAt.After(first)
+		})
+		s.healthy(id, is(docker.Unhealthy)) // of the new process, for the file is there still
+		s.execute(id, "rm "+file+"2")
+		s.healthy(id, is(docker.Healthy))
+	}},
 	{"switched off", func(s *session) {
 		id := s.create(script("trap 'exit 0' TERM; while :; do sleep 0.05; done"), func(r *sockerless.CreateRequest) {
 			r.Config.Healthcheck = &docker.HealthConfig{Test: []string{"NONE"}}

@@ -116,7 +116,7 @@ func (a *agent) handle(ev protocol.Event) bool {
 	case protocol.EventExecExit:
 		a.run.e.execs.exited(ev.Exec, ev.Exit)
 	case protocol.EventHealth:
-		a.run.hear(ev)
+		a.run.hearHealth(ev)
 	case protocol.EventOOM:
 		a.run.c.mu.Lock()
 		a.run.c.event(events.ActionOOM, nil)

@@ -11,7 +11,6 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	"github.com/sockerless/sockerless/agent/protocol"
-	"github.com/sockerless/sockerless/wire"
 )
 
 // Docker's defaults for what a health check leaves open, and its number of results in inspect.
@@ -102,8 +101,8 @@ func (rec *record) oldHealth() *docker.Health {
 	return &h
 }
 
-// hear takes an event of the health. It may come again, and, on a new link, long after it has happened.
-func (r *run) hear(ev protocol.Event) {
+// hearHealth takes an event of the health. It may come again, and, on a new link, long after it has happened.
+func (r *run) hearHealth(ev protocol.Event) {
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()
 	if ev.Health == nil || ev.Seq <= max(r.heard.last.Seq, r.c.rec.Run.Heard) {
@@ -118,7 +117,8 @@ func (r *run) hear(ev protocol.Event) {
 func (r *run) takeHealth() {
 	c, ev := r.c, r.heard.last
 	rec := c.rec
-	if ev.Health == nil || c.run != r || rec.Run.Stage != stageRunning || rec.Run.Incarnation != ev.Incarnation || rec.State.Health == nil {
+	alive := rec.State.Status == docker.StateRunning || rec.State.Status == docker.StatePaused
+	if ev.Health == nil || c.run != r || rec.Run.Stage != stageRunning || !alive || rec.Run.Incarnation != ev.Incarnation || rec.State.Health == nil {
 		return
 	}
 	old := rec.State.Health
@@ -193,7 +193,7 @@ func probeResult(p protocol.ProbeResult, check *docker.HealthConfig) *docker.Hea
 		}
 		r.ExitCode, r.Output = -1, text
 	case p.Refused != "":
-		_, err := refusal(&wire.Error{Code: p.Refused, Message: p.Output}, "OCI runtime exec failed: exec failed: unable to start container process: ")
+		_, err := refusal(p.Refused, p.Output, "OCI runtime exec failed: exec failed: unable to start container process: ")
 		r.ExitCode, r.Output = -1, err.Error()
 	}
 	return r
