@@ -36,8 +36,8 @@ func (r *rig) awaitHealth(id string, status docker.HealthStatus) *docker.Health 
 	return h
 }
 
-// told are the changes of a container's health that were told, by engines before too.
-func (r *rig) told(id string) (all []string) {
+// statuses are the changes of a container's health that were told, by engines before too.
+func (r *rig) statuses(id string) (all []string) {
 	r.t.Helper()
 	opt := sockerless.EventOptions{Since: time.Unix(1, 0), Until: time.Now(), Filters: sockerless.Filters{"container": {id}, "event": {"health_status"}}}
 	for m, err := range r.b.System.Events(r.t.Context(), opt) {
@@ -89,7 +89,7 @@ func TestHealthOverARestartOfTheBackend(t *testing.T) {
 				var got string
 				is := func(want string) func() bool {
 					return func() bool {
-						got = strings.Join(r.told(id), " ")
+						got = strings.Join(r.statuses(id), " ")
 						return got == want || crash && strings.HasSuffix(got, want)
 					}
 				}
@@ -109,7 +109,7 @@ func TestHealthOverARestartOfTheBackend(t *testing.T) {
 				streak := r.find(id).State.Health.FailingStreak
 				restart(func() {})
 				eventually(t, "the streak is known", func() bool { return r.find(id).State.Health.FailingStreak > streak })
-				if !is("healthy unhealthy healthy unhealthy")() && !(crash && is("healthy unhealthy unhealthy")()) {
+				if last := is("healthy unhealthy healthy unhealthy")() || crash && is("healthy unhealthy unhealthy")(); !last {
 					t.Errorf("told: %s", got)
 				}
 			})
@@ -185,7 +185,7 @@ func TestHealthThatCannotBeStored(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.awaitHealth(id, docker.Unhealthy)
-	eventually(t, "it is told", func() bool { return strings.Join(r.told(id), " ") == "healthy unhealthy" })
+	eventually(t, "it is told", func() bool { return strings.Join(r.statuses(id), " ") == "healthy unhealthy" })
 	m.left.Store(1 << 40)
 	eventually(t, "it is stored", func() bool {
 		item, err := m.Get(t.Context(), "containers", id)

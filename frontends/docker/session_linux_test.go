@@ -229,7 +229,9 @@ func TestAnswers(t *testing.T) {
 	do("POST", "/containers/create?name=well", `{"Image":"shell","Cmd":["sleep","1000"],"Healthcheck":{"Test":["CMD","true"],"Interval":10000000}}`, 201)
 	do("POST", "/containers/create?name=not", `{"Image":"shell","Healthcheck":{"Test":["CMD","true"],"Retries":-1}}`, 400)
 	do("POST", "/containers/well/start", "", 204)
-	var healthy struct{ State struct{ Health container.Health } }
+	var healthy struct {
+		State struct{ Health container.Health }
+	}
 	for end := time.Now().Add(time.Minute); healthy.State.Health.Status != container.Healthy && time.Now().Before(end); {
 		if err := json.Unmarshal(do("GET", "/containers/well/json", "", 200), &healthy); err != nil {
 			t.Fatal(err)
