@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -22,7 +23,29 @@ import (
 	"github.com/sockerless/sockerless/link"
 )
 
+// hubVariable makes this program a hub, for BenchmarkHubIdle.
+const hubVariable = "LINK_TEST_HUB"
+
+// runHub is a hub in a process of its own: it tells its URL, and ends with its input.
+func runHub() {
+	hub := link.NewHub(link.Backend, func(string) ([]byte, bool) { return secret, true }, link.Options{MaxHandshakes: 1024})
+	s := httptest.NewServer(hub)
+	go func() { // ends with the program
+		for {
+			if _, err := hub.Accept(context.Background()); err != nil {
+				return
+			}
+		}
+	}()
+	fmt.Println(s.URL)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
 func TestMain(m *testing.M) {
+	if os.Getenv(hubVariable) != "" {
+		runHub()
+		return
+	}
 	// net/http's server waits half a second after an error answer, and nobody can wait for it.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
 }
