@@ -85,6 +85,12 @@ type ContainerService interface {
 	// does not run.
 	Signal(ctx context.Context, ref, signal string) error
 
+	// Pause stops everything that the container runs until Unpause. ECONFLICT if it does not run or is paused already.
+	Pause(ctx context.Context, ref string) error
+
+	// Unpause lets a paused container go on. ECONFLICT if it is not paused.
+	Unpause(ctx context.Context, ref string) error
+
 	// Rename gives the container another name. ECONFLICT if that is taken.
 	Rename(ctx context.Context, ref, name string) error
 

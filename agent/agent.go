@@ -58,7 +58,8 @@ type Agent struct {
 	// gate is held for reading while something is started beside the process or joins it, and for writing while that
 	// begins or ends. It is taken before mu.
 	gate    sync.RWMutex
-	closing bool // the process has exited; what it left is being ended. Guarded by gate.
+	closing bool    // the process has exited; what it left is being ended. Guarded by gate.
+	paused  *paused // nil: it is not. Guarded by gate.
 
 	mu          sync.Mutex
 	phase       protocol.Phase
@@ -282,7 +283,7 @@ func (a *Agent) watch(i *incarnation) {
 	<-i.process.done
 	i.health.end()
 	a.gate.Lock()
-	a.closing = true
+	a.closing, a.paused = true, nil
 	a.gate.Unlock()
 	killDescendants()
 	a.left.close()
@@ -353,7 +354,7 @@ func (a *Agent) stop(_ context.Context, req protocol.StopRequest) (struct{}, err
 	if err != nil {
 		return struct{}{}, err
 	}
-	return struct{}{}, a.ask(true, func(i *incarnation) error {
+	err = a.ask(true, func(i *incarnation) error {
 		if !i.process.signal(sig) {
 			return errNotRunning()
 		}
@@ -368,6 +369,10 @@ func (a *Agent) stop(_ context.Context, req protocol.StopRequest) (struct{}, err
 		}
 		return nil
 	})
+	if err == nil && req.Resume {
+		a.goOn(sig)
+	}
+	return struct{}{}, err
 }
 
 // signal sends a signal to the process alone, as dockerd does.
@@ -376,12 +381,16 @@ func (a *Agent) signal(_ context.Context, req protocol.SignalRequest) (struct{},
 	if err != nil {
 		return struct{}{}, err
 	}
-	return struct{}{}, a.ask(req.Final, func(i *incarnation) error {
+	err = a.ask(req.Final, func(i *incarnation) error {
 		if !i.process.signal(sig) {
 			return errNotRunning()
 		}
 		return nil
 	})
+	if err == nil && req.Final {
+		a.goOn(sig)
+	}
+	return struct{}{}, err
 }
 
 // resize sets the size of the container's terminal, or of an exec's.
@@ -426,7 +435,10 @@ func (a *Agent) release(context.Context, struct{}) (struct{}, error) {
 }
 
 // terminate does what the platform's SIGTERM asks for: the process gets it, and the agent ends soon after it.
-func (a *Agent) terminate(sig syscall.Signal) { a.leave(&a.terminating, sig) }
+func (a *Agent) terminate(sig syscall.Signal) {
+	a.leave(&a.terminating, sig)
+	a.goOn(sig)
+}
 
 // leave begins the agent's end. A start that is under way sees it when it is done.
 func (a *Agent) leave(why *bool, sig syscall.Signal) {

@@ -25,10 +25,10 @@ func killDescendants() {
 		}
 		// What is stopped cannot fork, so that even processes which multiply come to an end.
 		for _, p := range alive {
-			p.signal(syscall.SIGSTOP)
+			_ = p.signal(syscall.SIGSTOP) // it has ended, or is another user's
 		}
 		for _, p := range alive {
-			p.signal(syscall.SIGKILL)
+			_ = p.signal(syscall.SIGKILL) // as above
 		}
 		time.Sleep(pause)
 	}
@@ -37,13 +37,17 @@ func killDescendants() {
 // seen is a process as a scan of /proc found it. Its start time tells it from a later one with the same pid.
 type seen struct {
 	pid, parent int
-	state       byte
+	state       byte // of the first thread
+	threads     int
 	started     string
 }
 
 // descendants returns the living processes below a process.
 func descendants(root int) []seen {
-	return slices.DeleteFunc(family(root), func(p seen) bool { return p.state == 'Z' || p.state == 'X' })
+	return slices.DeleteFunc(family(root), func(p seen) bool {
+		// A first thread that has ended says nothing of the others.
+		return p.state == 'X' || p.state == 'Z' && p.threads <= 1
+	})
 }
 
 // family returns the processes below a process, the dead ones that nobody has waited for included.
@@ -91,7 +95,7 @@ func look(pid int) (seen, bool) {
 	return parseStat(b)
 }
 
-// parseStat reads pid, state, parent and start time of a /proc/PID/stat. The name, in parentheses, may hold anything.
+// parseStat reads pid, state, parent, threads and start time of a /proc/PID/stat. The name, in parentheses, may hold anything.
 func parseStat(b []byte) (seen, bool) {
 	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
 	if open < 1 || end < open {
@@ -106,21 +110,25 @@ func parseStat(b []byte) (seen, bool) {
 	if err != nil {
 		return seen{}, false
 	}
-	return seen{pid: pid, state: f[0][0], parent: parent, started: string(f[19])}, true
+	threads, err := strconv.Atoi(string(f[17]))
+	if err != nil {
+		return seen{}, false
+	}
+	return seen{pid: pid, state: f[0][0], threads: threads, parent: parent, started: string(f[19])}, true
 }
 
-// signal signals this process and no later one with its pid.
-func (p seen) signal(sig syscall.Signal) {
+// signal signals this process and no later one with its pid. ESRCH: it has ended.
+func (p seen) signal(sig syscall.Signal) error {
 	fd, err := unix.PidfdOpen(p.pid, 0)
 	if err == unix.ENOSYS || err == unix.EPERM {
-		_ = syscall.Kill(p.pid, sig) // kernels and sandboxes without pidfds
-		return
+		return syscall.Kill(p.pid, sig) // kernels and sandboxes without pidfds
 	}
 	if err != nil {
-		return
+		return err
 	}
 	defer closeFD(fd)
-	if now, ok := look(p.pid); ok && now.started == p.started {
-		_ = unix.PidfdSendSignal(fd, sig, nil, 0) // it has ended, or is another user's
+	if now, ok := look(p.pid); !ok || now.started != p.started {
+		return unix.ESRCH
 	}
+	return unix.PidfdSendSignal(fd, sig, nil, 0)
 }

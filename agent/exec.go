@@ -69,6 +69,9 @@ func (a *Agent) startExec(req protocol.ExecRequest, want streams) (*execSession,
 	if err == nil && a.closing {
 		err = errNotRunning()
 	}
+	if err == nil && a.paused != nil {
+		err = wire.Errorf(protocol.CodePaused, "the process is paused")
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -89,8 +89,8 @@ func TestParseStat(t *testing.T) {
 		want     seen
 		ok       bool
 	}{
-		{"plain", "12 (sh) S 7 12 12" + tail, seen{12, 7, 'S', "4711"}, true},
-		{"a name with everything in it", "12 (a) Z 1 (b c)) R 7 12 12" + tail, seen{12, 7, 'R', "4711"}, true},
+		{"plain", "12 (sh) S 7 12 12" + tail, seen{pid: 12, parent: 7, state: 'S', threads: 1, started: "4711"}, true},
+		{"a name with everything in it", "12 (a) Z 1 (b c)) R 7 12 12" + tail, seen{pid: 12, parent: 7, state: 'R', threads: 1, started: "4711"}, true},
 		{"cut off", "12 (sh) S 7", seen{}, false},
 		{"no name", "12 S 7" + tail, seen{}, false},
 		{"empty", "", seen{}, false},

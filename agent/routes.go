@@ -19,6 +19,8 @@ func (a *Agent) handler() http.Handler {
 	wire.HandleCall(m, protocol.PathStop, a.stop)
 	wire.HandleCall(m, protocol.PathSignal, a.signal)
 	wire.HandleCall(m, protocol.PathResize, a.resize)
+	wire.HandleCall(m, protocol.PathPause, a.pause)
+	wire.HandleCall(m, protocol.PathUnpause, a.unpause)
 	wire.HandleCall(m, protocol.PathTop, a.top)
 	wire.HandleCall(m, protocol.PathRestart, a.setRestart)
 	wire.HandleSession(m, protocol.PathAttach, a.attach)

@@ -117,6 +117,8 @@ func (a *agent) handle(ev protocol.Event) bool {
 		a.run.e.execs.exited(ev.Exec, ev.Exit)
 	case protocol.EventHealth:
 		a.run.hearHealth(ev)
+	case protocol.EventPaused, protocol.EventUnpaused:
+		return a.run.turned(ev)
 	case protocol.EventOOM:
 		a.run.c.mu.Lock()
 		a.run.c.event(events.ActionOOM, nil)

@@ -96,6 +96,7 @@ type container struct {
 	prev    *run           // the latest run, over or not; nil if this process has seen none
 	pending []*lateSession // attached before the process runs
 	waits   map[*wait]struct{}
+	changed chan struct{}            // closed when view is another one; nil if nobody waits for that
 	size    *sockerless.TerminalSize // of the terminal, set before the start
 	keep    int                      // restarts under way: AutoRemove waits, and the agent stays
 	// untold is why a start failed after its asker was told that it goes well. Only that is told to waits: the CLI takes
@@ -122,6 +123,18 @@ func (c *container) publish() {
 		v.Run = &sockerless.Run{Job: r.Run.Job, Execution: r.Run.Execution, Incarnation: r.Incarnation}
 	}
 	c.view.Store(v)
+	if c.changed != nil {
+		close(c.changed)
+		c.changed = nil
+	}
+}
+
+// awaitChange returns a channel that is closed when view is another one. c.mu is held.
+func (c *container) awaitChange() <-chan struct{} {
+	if c.changed == nil {
+		c.changed = make(chan struct{})
+	}
+	return c.changed
 }
 
 // change stores what f makes of the record, then makes it visible. If it cannot be stored, nothing has changed.

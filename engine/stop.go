@@ -76,12 +76,12 @@ func (c *container) stop(opt sockerless.StopOptions) (<-chan struct{}, error) {
 	if !c.restarting() {
 		c.event(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
 	}
-	r, w := c.run, c.awaitEnd()
+	r, w, resume := c.run, c.awaitEnd(), c.final(sig)
 	// Not the asker's context: who asks for a stop and leaves has asked for it all the same.
 	if !c.e.background(func() { // ends with the container, or the engine
 		defer c.forget(w)
 		err := r.call(c.e.ctx, func(a *agent) error {
-			return a.client.Stop(a.ctx, protocol.StopRequest{Signal: sigName(sig), Grace: grace})
+			return a.client.Stop(a.ctx, protocol.StopRequest{Signal: sigName(sig), Grace: grace, Resume: resume})
 		})
 		if err != nil && !protocol.HasCode(err, protocol.CodeNotRunning) {
 			c.force(r, err)

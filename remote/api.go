@@ -28,6 +28,8 @@ const (
 	pathContainerStop      = "/v1/containers/stop"       // call:     stopArgs -> nothing
 	pathContainerRestart   = "/v1/containers/restart"    // call:     stopArgs -> nothing
 	pathContainerSignal    = "/v1/containers/signal"     // call:     signalArgs -> nothing
+	pathContainerPause     = "/v1/containers/pause"      // call:     ref -> nothing
+	pathContainerUnpause   = "/v1/containers/unpause"    // call:     ref -> nothing
 	pathContainerRename    = "/v1/containers/rename"     // call:     renameArgs -> nothing
 	pathContainerUpdate    = "/v1/containers/update"     // call:     updateArgs -> []string
 	pathContainerRemove    = "/v1/containers/remove"     // call:     removeArgs -> nothing

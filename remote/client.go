@@ -98,6 +98,14 @@ func (s containers) Signal(ctx context.Context, name, signal string) error {
 	return s.do(ctx, pathContainerSignal, signalArgs{name, signal})
 }
 
+func (s containers) Pause(ctx context.Context, name string) error {
+	return s.do(ctx, pathContainerPause, ref{name})
+}
+
+func (s containers) Unpause(ctx context.Context, name string) error {
+	return s.do(ctx, pathContainerUnpause, ref{name})
+}
+
 func (s containers) Rename(ctx context.Context, name, to string) error {
 	return s.do(ctx, pathContainerRename, renameArgs{name, to})
 }

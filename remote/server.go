@@ -179,6 +179,8 @@ func containerRoutes(m *http.ServeMux, s sockerless.ContainerService) {
 	wire.HandleCall(m, pathContainerUpdate, func(ctx context.Context, in updateArgs) ([]string, error) {
 		return s.Update(ctx, in.Ref, in.Config)
 	})
+	handleDo(m, pathContainerPause, func(ctx context.Context, in ref) error { return s.Pause(ctx, in.Ref) })
+	handleDo(m, pathContainerUnpause, func(ctx context.Context, in ref) error { return s.Unpause(ctx, in.Ref) })
 	handleDo(m, pathContainerRename, func(ctx context.Context, in renameArgs) error { return s.Rename(ctx, in.Ref, in.Name) })
 	handleDo(m, pathContainerRemove, func(ctx context.Context, in removeArgs) error { return s.Remove(ctx, in.Ref, in.Options) })
 	wire.HandleCall(m, pathContainerPrune, func(ctx context.Context, in sockerless.Filters) (*container.PruneReport, error) {

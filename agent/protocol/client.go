@@ -46,6 +46,16 @@ func (c *Client) SetRestart(ctx context.Context, policy RestartPolicy) error {
 	return c.wire.Call(ctx, PathRestart, policy, nil)
 }
 
+// Pause stops everything that the container runs.
+func (c *Client) Pause(ctx context.Context) error {
+	return c.wire.Call(ctx, PathPause, nil, nil)
+}
+
+// Unpause lets it go on.
+func (c *Client) Unpause(ctx context.Context) error {
+	return c.wire.Call(ctx, PathUnpause, nil, nil)
+}
+
 // Resize sets the size of a terminal: the container's, or an exec's.
 func (c *Client) Resize(ctx context.Context, req ResizeRequest) error {
 	return c.wire.Call(ctx, PathResize, req, nil)

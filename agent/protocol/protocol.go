@@ -23,6 +23,8 @@ const (
 	PathStop    = "/v1/stop"        // call:     StopRequest -> nil; returns at once, the exit is an event
 	PathSignal  = "/v1/signal"      // call:     SignalRequest -> nil
 	PathResize  = "/v1/resize"      // call:     ResizeRequest -> nil
+	PathPause   = "/v1/pause"       // call:     nil -> nil; nothing runs any more when it answers. Also an event
+	PathUnpause = "/v1/unpause"     // call:     nil -> nil; also an event
 	PathTop     = "/v1/top"         // call:     TopRequest -> TopResult
 	PathRestart = "/v1/restart"     // call:     RestartPolicy -> nil; the policy from now on
 	PathAttach  = "/v1/attach"      // session:  AttachRequest
@@ -48,6 +50,7 @@ const (
 	CodeWrongUser     = "wrong-user"     // the agent has no right to become that user
 	CodeNotRunning    = "not-running"    // the process does not run
 	CodeRunning       = "running"        // it does
+	CodePaused        = "paused"         // it does, and is paused
 	CodeNoExec        = "no-exec"        // no such exec, or it is forgotten
 	CodeNoPath        = "no-path"        // no such file or directory
 	CodeNotDirectory  = "not-directory"  // the path is to be a directory, and is not
@@ -136,14 +139,16 @@ type StartResult struct {
 }
 
 // StopRequest asks the process to end: Signal, and SIGKILL to all that is left after Grace. A negative Grace has no end.
-// No policy restarts it after that.
+// No policy restarts it after that. Resume ends a pause once the signal is sent, unless that is SIGKILL.
 type StopRequest struct {
 	Signal string
 	Grace  time.Duration
+	Resume bool
 }
 
 // SignalRequest sends a signal: a name with or without SIG, or a number. Final says that no policy restarts the process
-// after that; then the end of a pause before a restart is an answer too.
+// after that; then the end of a pause before a restart is an answer too, and processes that are paused go on once it is
+// sent, unless it is SIGKILL.
 type SignalRequest struct {
 	Signal string
 	Final  bool
@@ -219,7 +224,9 @@ const (
 	EventStays    EventKind = "stays"     // the restart that was announced does not come: Incarnation, Refusal or Leaving
 	EventExecExit EventKind = "exec-exit" // an exec has ended: Exec, Exit
 	EventOOM      EventKind = "oom"
-	EventHealth   EventKind = "health" // a probe has ended, or probes stop for a while: Incarnation, Health
+	EventHealth   EventKind = "health"   // a probe has ended, or probes stop for a while: Incarnation, Health
+	EventPaused   EventKind = "paused"   // all processes are stopped: Incarnation
+	EventUnpaused EventKind = "unpaused" // and go on: Incarnation
 )
 
 // Event is one of the agent's numbered events.

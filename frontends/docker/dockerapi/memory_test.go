@@ -351,6 +351,28 @@ func (m memContainers) Update(_ context.Context, ref string, config container.Up
 	return []string{"updated"}, nil
 }
 
+func (m memContainers) Pause(_ context.Context, ref string) error {
+	return m.setPaused(ref, container.StateRunning, container.StatePaused)
+}
+
+func (m memContainers) Unpause(_ context.Context, ref string) error {
+	return m.setPaused(ref, container.StatePaused, container.StateRunning)
+}
+
+func (m memContainers) setPaused(ref string, from, to container.ContainerState) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, err := m.find(ref)
+	if err != nil {
+		return err
+	}
+	if c.State.Status != from {
+		return sockerless.Errorf(sockerless.ECONFLICT, "Container %s is %s", c.ID, c.State.Status)
+	}
+	c.State.Status = to
+	return nil
+}
+
 func (m memContainers) Rename(_ context.Context, ref, name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

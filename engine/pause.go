@@ -1,0 +1,113 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	docker "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/sockerless/sockerless"
+	"github.com/sockerless/sockerless/agent/protocol"
+)
+
+// Pause stops everything that the container runs.
+func (s containerService) Pause(ctx context.Context, ref string) error {
+	return s.setPaused(ctx, ref, true)
+}
+
+// Unpause lets it go on.
+func (s containerService) Unpause(ctx context.Context, ref string) error {
+	return s.setPaused(ctx, ref, false)
+}
+
+// setPaused asks the agent, and returns when its word on it is stored. That comes as an event, so that a crash of the
+// backend between the two loses nothing.
+func (s containerService) setPaused(ctx context.Context, ref string, pause bool) error {
+	c, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	a, err := c.runningAgent(ctx, func(c *container) error {
+		if err := c.mustRun(); err != nil {
+			return err
+		}
+		return c.mayTurn(pause)
+	})
+	if err != nil {
+		return err
+	}
+	turn := a.client.Unpause
+	if pause {
+		turn = a.client.Pause
+	}
+	err = turn(ctx)
+	switch {
+	case protocol.HasCode(err, protocol.CodeNotRunning):
+		return sockerless.Errorf(sockerless.ECONFLICT, "Container %s is not running", c.id)
+	case err != nil && pause:
+		return sockerless.Errorf(sockerless.EINTERNAL, "cannot pause container %s: %w", c.id, err)
+	case err != nil:
+		return sockerless.Errorf(sockerless.EINTERNAL, "Cannot unpause container %s: %w", c.id, err)
+	}
+	for {
+		c.mu.Lock()
+		status, changed := c.rec.State.Status, c.awaitChange()
+		c.mu.Unlock()
+		if status != docker.StateRunning && status != docker.StatePaused || (status == docker.StatePaused) == pause {
+			return nil // an exit comes after it
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.ctx.Done():
+			return closing()
+		}
+	}
+}
+
+// mayTurn says why a running container cannot be paused, or unpaused. c.mu is held.
+func (c *container) mayTurn(pause bool) error {
+	paused := c.rec.State.Status == docker.StatePaused
+	switch {
+	case pause && paused:
+		return sockerless.Errorf(sockerless.ECONFLICT, "Container %s is already paused", c.id)
+	case !pause && !paused:
+		return sockerless.Errorf(sockerless.ECONFLICT, "Container %s is not paused", c.id)
+	}
+	return nil
+}
+
+// turned records the agent's word that the container is paused, or goes on. False: the engine closes before that is
+// stored, and the next one is told again.
+func (r *run) turned(ev protocol.Event) bool {
+	c := r.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	status, action := docker.StateRunning, events.ActionUnPause
+	if ev.Kind == protocol.EventPaused {
+		status, action = docker.StatePaused, events.ActionPause
+	}
+	for c.rec.Run.Stage == stageRunning && c.rec.Run.Incarnation == ev.Incarnation && c.rec.State.Status != status {
+		err := c.change(func(rec *record) {
+			rec.State.Status = status
+			rec.Run.LastEvent = ev.Seq
+		})
+		if err == nil {
+			c.event(action, nil)
+			break
+		}
+		r.warn("cannot store that a container is paused, or goes on", err)
+		c.mu.Unlock()
+		select {
+		case <-time.After(time.Second):
+		case <-r.e.ctx.Done():
+		}
+		c.mu.Lock()
+		if r.e.ctx.Err() != nil {
+			return false
+		}
+	}
+	return true
+}
