@@ -116,6 +116,10 @@ type ContainerService interface {
 	// EINVALID, by name, for an option that is not known here.
 	Top(ctx context.Context, ref, psArgs string) (*container.TopResponse, error)
 
+	// Stats yields what the container uses: each second until it is removed, or once. Of a container that does not run,
+	// and of what cannot be seen, there are no figures.
+	Stats(ctx context.Context, ref string, opt StatsOptions) iter.Seq2[*container.StatsResponse, error]
+
 	// Logs yields the records of the container's output in the order in which they were written.
 	Logs(ctx context.Context, ref string, opt LogOptions) iter.Seq2[LogRecord, error]
 
@@ -197,6 +201,12 @@ type AttachOptions struct {
 	Logs                  bool   // first what was written so far
 	Stream                bool   // then what comes
 	DetachKeys            string // as in Docker: "ctrl-p,ctrl-q"; empty: that default. Only with a terminal.
+}
+
+// StatsOptions is how often to measure. The zero value is once, with the processor time of the second before.
+type StatsOptions struct {
+	Stream  bool // each second
+	OneShot bool // once and at once, without a second before; not with Stream
 }
 
 // WriteOptions is how WriteTree unpacks.

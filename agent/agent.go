@@ -58,8 +58,9 @@ type Agent struct {
 	// gate is held for reading while something is started beside the process or joins it, and for writing while that
 	// begins or ends. It is taken before mu.
 	gate    sync.RWMutex
-	closing bool    // the process has exited; what it left is being ended. Guarded by gate.
-	paused  *paused // nil: it is not. Guarded by gate.
+	closing bool       // the process has exited; what it left is being ended. Guarded by gate.
+	paused  *paused    // nil: it is not. Guarded by gate.
+	turning sync.Mutex // held over a pause and its end; taken before gate
 
 	mu          sync.Mutex
 	phase       protocol.Phase
@@ -90,7 +91,8 @@ type incarnation struct {
 	process *process
 	drains  []*drain
 	drained sync.WaitGroup
-	oomSeen int
+	oom     *oomWatch
+	usage   usage
 	health  *health // nil without a check
 
 	exit *protocol.Exit // valid when ended is closed
@@ -246,7 +248,7 @@ func (a *Agent) run(req protocol.StartRequest) (protocol.StartResult, error) {
 	if before != nil {
 		killDescendants() // what came to life behind the last exit's back
 	}
-	i.oomSeen, _ = oomKills()
+	i.oom = newOOMWatch(findCgroups("/"))
 	a.tape.setLimit(req.LogLimit)
 	a.output.begin(req.Process.Tty)
 	p, err := a.reaper.launch(req.Process, streams{stdin: req.OpenStdin, stdout: true, stderr: true}, true)
@@ -273,7 +275,8 @@ func (a *Agent) run(req protocol.StartRequest) (protocol.StartResult, error) {
 	close(i.begun)
 	a.pump(i)
 	i.health.begin()
-	go a.watch(i) // ends after the process
+	go a.watch(i)       // ends after the process
+	go a.watchForOOM(i) // ends with the process
 	return i.result, nil
 }
 
@@ -293,10 +296,7 @@ func (a *Agent) watch(i *incarnation) {
 	}
 	i.drained.Wait()
 	exit := i.process.exit()
-	if n, ok := oomKills(); ok && n > i.oomSeen {
-		exit.OOM = true
-		a.events.add(protocol.Event{Kind: protocol.EventOOM, Incarnation: i.number})
-	}
+	exit.OOM = a.lookForOOM(i)
 	i.process.close()
 
 	a.gate.Lock()

@@ -5,6 +5,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/sockerless/sockerless/agent/protocol"
@@ -88,9 +89,7 @@ func (a *Agent) startExec(req protocol.ExecRequest, want streams) (*execSession,
 	s := &execSession{process: p, left: &a.left, recorded: make(chan struct{})}
 	go func() { // ends after the process
 		exit := p.exit()
-		if n, ok := oomKills(); ok && n > i.oomSeen && exit.Signal == 9 {
-			exit.OOM = true
-		}
+		exit.OOM = exit.Signal == int(syscall.SIGKILL) && a.lookForOOM(i)
 		a.execs.record(e, exit)
 		a.events.add(protocol.Event{Kind: protocol.EventExecExit, Time: exit.Time, Incarnation: i.number, Pid: p.pid, Exec: e.id, Exit: exit})
 		close(s.recorded)

@@ -1,61 +1,73 @@
 package agent
 
 import (
-	"bufio"
 	"os"
-	"path"
-	"strconv"
-	"strings"
+	"sync"
+	"time"
+
+	"github.com/sockerless/sockerless/agent/protocol"
 )
 
-// oomKills returns how many processes the kernel has killed for memory in the container's cgroup. It is false where
-// that cannot be seen.
-func oomKills() (int, bool) {
-	for _, file := range oomFiles() {
-		f, err := os.Open(file)
-		if err != nil {
-			continue
-		}
-		n, ok := oomCount(bufio.NewScanner(f))
-		f.Close()
-		if ok {
-			return n, true
-		}
-	}
-	return 0, false
+// oomInterval is how often the kernel is asked whether it has killed something, while nothing ends. A container may not
+// register for being told.
+const oomInterval = time.Second
+
+// oomWatch tells when the kernel kills a process of the container for want of memory.
+type oomWatch struct {
+	groups cgroups
+	blind  bool // the group is not the container's own, or does not count
+
+	mu     sync.Mutex
+	before int // counted before this run of the process
+	told   int // of the kills since then
 }
 
-// oomCount reads the value of oom_kill: a line of memory.events (v2) and of memory.oom_control (v1, since Linux 4.13).
-func oomCount(lines *bufio.Scanner) (int, bool) {
-	for lines.Scan() {
-		if v, ok := strings.CutPrefix(lines.Text(), "oom_kill "); ok {
-			n, err := strconv.Atoi(v)
-			return n, err == nil
-		}
-	}
-	return 0, false
+// newOOMWatch begins to count. The container's process does not run yet.
+func newOOMWatch(groups cgroups) *oomWatch {
+	w := &oomWatch{groups: groups}
+	own := func(pid int) bool { return pid == os.Getpid() || isBelow(pid, os.Getpid()) }
+	var counts bool
+	w.before, counts = groups.oomKills()
+	w.blind = !counts || groups.shared("memory", own)
+	return w
 }
 
-// oomFiles are the places where the count may be: the cgroup's own path, and, where a container sees that path from
-// outside its cgroup namespace or mount, the mount's root.
-func oomFiles() []string {
-	const mount = "/sys/fs/cgroup"
-	var files []string
-	data, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return nil
+// look reports whether anything was killed since the beginning, and whether some of it is told for the first time.
+func (w *oomWatch) look() (any, more bool) {
+	if w.blind {
+		return false, false
 	}
-	for line := range strings.Lines(string(data)) {
-		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(parts) != 3 {
-			continue
-		}
-		switch {
-		case parts[1] == "":
-			files = append(files, path.Join(mount, parts[2], "memory.events"), path.Join(mount, "memory.events"))
-		case strings.Contains(","+parts[1]+",", ",memory,"):
-			files = append(files, path.Join(mount, "memory", parts[2], "memory.oom_control"), path.Join(mount, "memory", "memory.oom_control"))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n, ok := w.groups.oomKills()
+	if kills := n - w.before; ok && kills > w.told {
+		w.told, more = kills, true
+	}
+	return w.told > 0, more
+}
+
+// lookForOOM tells of what was killed since the last look, and reports whether anything was in this run of the process.
+func (a *Agent) lookForOOM(i *incarnation) bool {
+	killed, more := i.oom.look()
+	if more {
+		a.events.add(protocol.Event{Kind: protocol.EventOOM, Incarnation: i.number})
+	}
+	return killed
+}
+
+// watchForOOM looks until the process has ended.
+func (a *Agent) watchForOOM(i *incarnation) {
+	if i.oom.blind {
+		return
+	}
+	tick := time.NewTicker(oomInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-i.process.done:
+			return
+		case <-tick.C:
+			a.lookForOOM(i)
 		}
 	}
-	return files
 }

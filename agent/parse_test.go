@@ -2,7 +2,6 @@ package agent
 
 import (
 	"archive/tar"
-	"bufio"
 	"bytes"
 	"errors"
 	"io"
@@ -133,19 +132,6 @@ func FuzzUserSpec(f *testing.F) {
 			t.Errorf("%q is %+v", spec, id)
 		}
 	})
-}
-
-func TestOOMCount(t *testing.T) {
-	for in, want := range map[string]int{
-		"low 0\nhigh 0\nmax 7\noom 3\noom_kill 2\noom_group_kill 0\n": 2,
-		"oom_kill_disable 0\nunder_oom 0\noom_kill 5\n":               5,
-		"oom_kill_disable 0\nunder_oom 0\n":                           -1,
-	} {
-		n, ok := oomCount(bufio.NewScanner(strings.NewReader(in)))
-		if ok != (want >= 0) || ok && n != want {
-			t.Errorf("%q: %d, %v", in, n, ok)
-		}
-	}
 }
 
 // FuzzUnpack unpacks hostile archives and looks whether anything outside the target has changed.

@@ -33,23 +33,37 @@ type procID struct {
 
 // pause stops all that the container runs, and returns when nothing of it runs any more. It may be repeated.
 func (a *Agent) pause(context.Context, struct{}) (struct{}, error) {
+	a.turning.Lock()
+	defer a.turning.Unlock()
+	i, err := a.running()
+	if err != nil {
+		return struct{}{}, err
+	}
+	i.health.pause() // waits for a probe, which may wait for the gate
+	err = a.stopAll(i)
+	if err != nil {
+		i.health.begin()
+	}
+	return struct{}{}, err
+}
+
+func (a *Agent) stopAll(i *incarnation) error {
 	a.gate.Lock() // nothing is started beside the process meanwhile
 	defer a.gate.Unlock()
-	i, err := a.running()
-	if err != nil || a.closing || i.process.exited() {
-		return struct{}{}, errNotRunning()
+	if now, err := a.running(); err != nil || now != i || a.closing || i.process.exited() {
+		return errNotRunning()
 	}
 	if a.paused != nil {
-		return struct{}{}, nil
+		return nil
 	}
 	own, err := stopDescendants(pausePatience)
 	if err != nil {
 		continueDescendants(own)
-		return struct{}{}, err
+		return err
 	}
 	a.paused = &paused{own: own}
 	a.events.add(protocol.Event{Kind: protocol.EventPaused, Incarnation: i.number})
-	return struct{}{}, nil
+	return nil
 }
 
 // unpause lets go on what pause has stopped. It may be repeated.
@@ -66,6 +80,8 @@ func (a *Agent) goOn(sig syscall.Signal) {
 	if sig == syscall.SIGKILL {
 		return
 	}
+	a.turning.Lock()
+	defer a.turning.Unlock()
 	a.gate.Lock()
 	defer a.gate.Unlock()
 	i, err := a.running()
@@ -74,6 +90,7 @@ func (a *Agent) goOn(sig syscall.Signal) {
 	}
 	continueDescendants(a.paused.own)
 	a.paused = nil
+	i.health.begin()
 	a.events.add(protocol.Event{Kind: protocol.EventUnpaused, Incarnation: i.number})
 }
 

@@ -30,12 +30,14 @@ type procStat struct {
 	majFaults uint64
 	user      uint64 // in ticks, as system and start
 	system    uint64
-	priority  int
-	nice      int
-	threads   int
-	start     uint64 // after the machine's boot
-	vsize     uint64 // bytes
-	processor int
+
+	childUser, childSystem uint64 // of children that it has waited for
+	priority               int
+	nice                   int
+	threads                int
+	start                  uint64 // after the machine's boot
+	vsize                  uint64 // bytes
+	processor              int
 }
 
 func readStat(pid int) (procStat, bool) {
@@ -74,6 +76,7 @@ func parseProcStat(b []byte) (procStat, bool) {
 	p.tty, p.tpgid = signed(fields[4]), signed(fields[5])
 	p.flags, p.minFaults, p.majFaults = counted(fields[6]), counted(fields[7]), counted(fields[9])
 	p.user, p.system = counted(fields[11]), counted(fields[12])
+	p.childUser, p.childSystem = uint64(max(0, signed(fields[13]))), uint64(max(0, signed(fields[14])))
 	p.priority, p.nice, p.threads = signed(fields[15]), signed(fields[16]), signed(fields[17])
 	p.start, p.vsize = counted(fields[19]), counted(fields[20])
 	p.processor = signed(fields[36])

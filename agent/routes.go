@@ -23,6 +23,7 @@ func (a *Agent) handler() http.Handler {
 	wire.HandleCall(m, protocol.PathUnpause, a.unpause)
 	wire.HandleCall(m, protocol.PathTop, a.top)
 	wire.HandleCall(m, protocol.PathRestart, a.setRestart)
+	wire.HandleCall(m, protocol.PathStats, a.stats)
 	wire.HandleSession(m, protocol.PathAttach, a.attach)
 	wire.HandleFeed(m, protocol.PathEvents, a.eventFeed)
 	wire.HandleFeed(m, protocol.PathLogs, a.logFeed)

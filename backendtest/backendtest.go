@@ -39,7 +39,8 @@ func Run(t *testing.T, open func(*testing.T) *Target) {
 	}{
 		{"create", creating}, {"list", listing}, {"run", running}, {"failing start", failing}, {"stop", stopping}, {"restart policy", restarting},
 		{"remove", removing}, {"wait", waiting}, {"attach", attaching}, {"exec", execs}, {"streams", streaming}, {"logs", logging},
-		{"files", files}, {"top", tops}, {"pause", pausing}, {"health", health}, {"networks", networking}, {"volumes", storing}, {"events", eventing}, {"system", system},
+		{"files", files}, {"top", tops}, {"pause", pausing}, {"stats", statistics}, {"health", health},
+		{"networks", networking}, {"volumes", storing}, {"events", eventing}, {"system", system},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()

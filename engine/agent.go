@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/moby/moby/api/types/events"
-
 	"github.com/sockerless/sockerless/agent/protocol"
 	"github.com/sockerless/sockerless/link"
 	"github.com/sockerless/sockerless/wire"
@@ -118,11 +116,9 @@ func (a *agent) handle(ev protocol.Event) bool {
 	case protocol.EventHealth:
 		a.run.hearHealth(ev)
 	case protocol.EventPaused, protocol.EventUnpaused:
-		return a.run.turned(ev)
+		return a.run.turned(a.ctx, ev)
 	case protocol.EventOOM:
-		a.run.c.mu.Lock()
-		a.run.c.event(events.ActionOOM, nil)
-		a.run.c.mu.Unlock()
+		return a.run.outOfMemory(a.ctx, ev)
 	}
 	return true
 }

@@ -79,35 +79,68 @@ func (c *container) mayTurn(pause bool) error {
 	return nil
 }
 
-// turned records the agent's word that the container is paused, or goes on. False: the engine closes before that is
-// stored, and the next one is told again.
-func (r *run) turned(ev protocol.Event) bool {
-	c := r.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// turned records the agent's word that the container is paused, or goes on.
+func (r *run) turned(ctx context.Context, ev protocol.Event) bool {
 	status, action := docker.StateRunning, events.ActionUnPause
 	if ev.Kind == protocol.EventPaused {
 		status, action = docker.StatePaused, events.ActionPause
 	}
-	for c.rec.Run.Stage == stageRunning && c.rec.Run.Incarnation == ev.Incarnation && c.rec.State.Status != status {
-		err := c.change(func(rec *record) {
-			rec.State.Status = status
-			rec.Run.LastEvent = ev.Seq
-		})
-		if err == nil {
-			c.event(action, nil)
-			break
+	return r.note(ctx, ev, action, func(st *sockerless.State) bool {
+		changes := st.Status != status
+		st.Status = status
+		return changes
+	})
+}
+
+// outOfMemory records that the kernel has killed something in the container, its own process or another.
+func (r *run) outOfMemory(ctx context.Context, ev protocol.Event) bool {
+	return r.note(ctx, ev, events.ActionOOM, func(st *sockerless.State) bool {
+		st.OOMKilled = true
+		return true
+	})
+}
+
+// note records what an agent's event makes of the state of a container that runs, and tells it. Nothing is done if set
+// returns false. It returns false if ctx, which is the agent's, ends before it is stored; then it is told again.
+func (r *run) note(ctx context.Context, ev protocol.Event, action events.Action, set func(*sockerless.State) bool) bool {
+	c := r.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		var wait <-chan struct{}
+		retry := time.Duration(1<<63 - 1)
+		switch {
+		case c.rec.Run.Stage == stageLinked: // the start is not answered yet
+			wait = c.awaitChange()
+		case c.rec.Run.Stage != stageRunning || c.rec.Run.Incarnation != ev.Incarnation:
+			return true
+		default:
+			state := c.rec.State
+			if !set(&state) {
+				return true
+			}
+			err := c.change(func(rec *record) {
+				rec.State = state
+				rec.Run.LastEvent = ev.Seq
+			})
+			if err == nil {
+				c.event(action, nil)
+				return true
+			}
+			r.warn("cannot store what an agent has told", err)
+			retry = time.Second
 		}
-		r.warn("cannot store that a container is paused, or goes on", err)
 		c.mu.Unlock()
+		timer := time.NewTimer(retry)
 		select {
-		case <-time.After(time.Second):
-		case <-r.e.ctx.Done():
+		case <-wait:
+		case <-timer.C:
+		case <-ctx.Done():
 		}
+		timer.Stop()
 		c.mu.Lock()
-		if r.e.ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return false
 		}
 	}
-	return true
 }

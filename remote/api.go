@@ -37,6 +37,7 @@ const (
 	pathContainerWait      = "/v1/containers/wait"       // feed:     waitArgs -> sockerless.WaitUpdate
 	pathContainerResize    = "/v1/containers/resize"     // call:     resizeArgs -> nothing
 	pathContainerTop       = "/v1/containers/top"        // call:     topArgs -> *container.TopResponse
+	pathContainerStats     = "/v1/containers/stats"      // feed:     statsArgs -> *container.StatsResponse
 	pathContainerLogs      = "/v1/containers/logs"       // feed:     logsArgs -> sockerless.LogRecord
 	pathContainerAttach    = "/v1/containers/attach"     // session:  attachArgs
 	pathContainerStat      = "/v1/containers/stat"       // call:     fileArgs -> *container.PathStat
@@ -110,7 +111,11 @@ type (
 		Ref  string
 		Size sockerless.TerminalSize
 	}
-	topArgs  struct{ Ref, PsArgs string }
+	topArgs   struct{ Ref, PsArgs string }
+	statsArgs struct {
+		Ref     string
+		Options sockerless.StatsOptions
+	}
 	logsArgs struct {
 		Ref     string
 		Options sockerless.LogOptions

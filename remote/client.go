@@ -134,6 +134,10 @@ func (s containers) Top(ctx context.Context, name, psArgs string) (*container.To
 	return call[*container.TopResponse](ctx, s.client, pathContainerTop, topArgs{name, psArgs})
 }
 
+func (s containers) Stats(ctx context.Context, name string, opt sockerless.StatsOptions) iter.Seq2[*container.StatsResponse, error] {
+	return feed[*container.StatsResponse](ctx, s.client, pathContainerStats, statsArgs{name, opt}, nil)
+}
+
 func (s containers) Logs(ctx context.Context, name string, opt sockerless.LogOptions) iter.Seq2[sockerless.LogRecord, error] {
 	return feed[sockerless.LogRecord](ctx, s.client, pathContainerLogs, logsArgs{name, opt}, nil)
 }

@@ -193,6 +193,9 @@ func containerRoutes(m *http.ServeMux, s sockerless.ContainerService) {
 	wire.HandleCall(m, pathContainerTop, func(ctx context.Context, in topArgs) (*container.TopResponse, error) {
 		return s.Top(ctx, in.Ref, in.PsArgs)
 	})
+	wire.HandleFeed(m, pathContainerStats, func(ctx context.Context, in statsArgs, _ io.Reader) iter.Seq2[*container.StatsResponse, error] {
+		return s.Stats(ctx, in.Ref, in.Options)
+	})
 	wire.HandleFeed(m, pathContainerLogs, func(ctx context.Context, in logsArgs, _ io.Reader) iter.Seq2[sockerless.LogRecord, error] {
 		return s.Logs(ctx, in.Ref, in.Options)
 	})

@@ -66,6 +66,11 @@ func (c *Client) Top(ctx context.Context, args string) (TopResult, error) {
 	return call[TopResult](ctx, c, PathTop, TopRequest{args})
 }
 
+// Stats measures what the container uses.
+func (c *Client) Stats(ctx context.Context) (Stats, error) {
+	return call[Stats](ctx, c, PathStats, nil)
+}
+
 // Attach joins the process's streams. ctx bounds the opening; the caller closes the session.
 func (c *Client) Attach(ctx context.Context, req AttachRequest) (*wire.Conn, error) {
 	return c.wire.Session(ctx, PathAttach, req)

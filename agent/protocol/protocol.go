@@ -27,6 +27,7 @@ const (
 	PathUnpause = "/v1/unpause"     // call:     nil -> nil; also an event
 	PathTop     = "/v1/top"         // call:     TopRequest -> TopResult
 	PathRestart = "/v1/restart"     // call:     RestartPolicy -> nil; the policy from now on
+	PathStats   = "/v1/stats"       // call:     nil -> Stats
 	PathAttach  = "/v1/attach"      // session:  AttachRequest
 	PathEvents  = "/v1/events"      // feed:     EventsRequest -> Event
 	PathLogs    = "/v1/logs"        // feed:     LogsRequest -> tape.Record

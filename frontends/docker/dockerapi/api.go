@@ -121,7 +121,7 @@ var table = []route{
 	{"GET", "/containers/{name}/logs", containers, (*api).containerLogs},
 	{"GET", "/containers/{name}/changes", containers, (*api).containerChanges},
 	{"GET", "/containers/{name}/export", containers, (*api).exportContainer},
-	{"GET", "/containers/{name}/stats", containers, unsupported("a container's statistics")},
+	{"GET", "/containers/{name}/stats", containers, (*api).containerStats},
 	{"POST", "/containers/{name}/resize", containers, (*api).resizeContainer},
 	{"POST", "/containers/{name}/start", containers, (*api).startContainer},
 	{"POST", "/containers/{name}/stop", containers, (*api).stopContainer},

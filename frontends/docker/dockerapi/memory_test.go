@@ -52,8 +52,10 @@ type memory struct {
 	archive    []byte // of the latest import, load or write
 	sizes      []sockerless.TerminalSize
 	psArgs     string
-	written    *sockerless.WriteOptions
-	children   sync.WaitGroup
+
+	statsOptions []sockerless.StatsOptions
+	written      *sockerless.WriteOptions
+	children     sync.WaitGroup
 }
 
 type box struct {
@@ -465,6 +467,27 @@ func (m memContainers) Top(ctx context.Context, ref, psArgs string) (*container.
 		Titles:    []string{"PID", "CMD"},
 		Processes: [][]string{{strconv.Itoa(c.State.Pid), strings.Join(c.Config.Cmd, " ")}},
 	}, nil
+}
+
+func (m memContainers) Stats(ctx context.Context, ref string, opt sockerless.StatsOptions) iter.Seq2[*container.StatsResponse, error] {
+	return func(yield func(*container.StatsResponse, error) bool) {
+		c, err := m.Find(ctx, ref)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		m.mu.Lock()
+		m.statsOptions = append(m.statsOptions, opt)
+		m.mu.Unlock()
+		for i := range 3 {
+			v := &container.StatsResponse{ID: c.ID, Name: "/" + c.Name, Read: time.Unix(1700000000+int64(i), 0).UTC()}
+			v.CPUStats.CPUUsage.TotalUsage = uint64(i)
+			v.Networks = map[string]container.NetworkStats{"eth0": {RxBytes: 5}}
+			if !yield(v, nil) || !opt.Stream {
+				return
+			}
+		}
+	}
 }
 
 func (m memContainers) Logs(ctx context.Context, ref string, opt sockerless.LogOptions) iter.Seq2[sockerless.LogRecord, error] {
