@@ -182,6 +182,37 @@ var health = []test{
 		s.execute(id, "rm "+file+"2")
 		s.healthy(id, is(docker.Healthy))
 	}},
+	{"a pause makes it unhealthy and is no event, what follows is", func(s *session) {
+		since := time.Now()
+		id := s.create(script("exec sleep 1000"), check("true"))
+		s.start(id)
+		s.healthy(id, is(docker.Healthy))
+		if err := s.b.Containers.Pause(s.Context(), id); err != nil {
+			s.Fatal(err)
+		}
+		h := s.healthy(id, is(docker.Unhealthy))
+		time.Sleep(100 * time.Millisecond) // for probes that should not be
+		if now := s.find(id).State.Health; now.FailingStreak != 0 || now.Status != docker.Unhealthy || now.Log[len(now.Log)-1].End != h.Log[len(h.Log)-1].End {
+			s.Errorf("paused: %+v, later %+v", h, now)
+		}
+		if err := s.b.Containers.Unpause(s.Context(), id); err != nil {
+			s.Fatal(err)
+		}
+		s.healthy(id, is(docker.Healthy))
+		s.eventually("the changes are told", func() bool {
+			var told []string
+			opt := sockerless.EventOptions{Since: since, Until: time.Now(), Filters: sockerless.Filters{"container": {id}}}
+			for m, err := range s.b.System.Events(s.Context(), opt) {
+				if err != nil {
+					s.Fatal(err)
+				}
+				if !strings.HasPrefix(string(m.Action), "exec_") {
+					told = append(told, string(m.Action))
+				}
+			}
+			return strings.Join(told, ", ") == "create, start, health_status: healthy, pause, unpause, health_status: healthy"
+		})
+	}},
 	{"switched off", func(s *session) {
 		id := s.create(script("trap 'exit 0' TERM; while :; do sleep 0.05; done"), func(r *sockerless.CreateRequest) {
 			r.Config.Healthcheck = &docker.HealthConfig{Test: []string{"NONE"}}
