@@ -79,8 +79,8 @@ const (
 
 // Splice copies both ways between a client's side and a process's side until the process's output has ended, then
 // closes both. The end of the client's input is passed on as a half-close. When the client vanishes, the process's side
-// is reset, if it can be, so that the next hop learns of it too. The error is that of the output's copy: nil if the client
-// got all of it.
+// is reset, if it can be, so that the next hop learns of it too; and so is the client's side when the output is cut: to
+// it that must not look like an end. The error is that of the output's copy: nil if the client got all of it.
 func Splice(client, process HalfCloser) error {
 	var input sync.WaitGroup
 	ended := make(chan struct{}) // the output
@@ -109,7 +109,11 @@ func Splice(client, process HalfCloser) error {
 		err = client.CloseWrite()
 	}
 	process.Close()
-	if d, ok := client.(interface{ SetReadDeadline(time.Time) error }); err != nil || !ok || d.SetReadDeadline(time.Now().Add(drainTime)) != nil {
+	d, ok := client.(interface{ SetReadDeadline(time.Time) error })
+	switch {
+	case err != nil:
+		abandon(client)
+	case !ok || d.SetReadDeadline(time.Now().Add(drainTime)) != nil:
 		client.Close()
 	}
 	input.Wait()
@@ -141,13 +145,17 @@ func vanished(client HalfCloser, ended <-chan struct{}) bool {
 	}
 }
 
-// abandon closes the process's side as a client does that has vanished: not by an end, which would be a half-close.
-func abandon(process HalfCloser) {
-	if r, ok := process.(interface{ Reset() error }); ok {
+// abandon closes a side as one does that has vanished: not by an end, which would be a half-close to a process, and all
+// there is to a client. A unix socket has no other way to be closed.
+func abandon(side HalfCloser) {
+	if r, ok := side.(interface{ Reset() error }); ok {
 		r.Reset() //nolint:errcheck // it is closed then, whatever it says
 		return
 	}
-	process.Close()
+	if tcp, ok := side.(*net.TCPConn); ok {
+		tcp.SetLinger(0) //nolint:errcheck // the close below decides
+	}
+	side.Close()
 }
 
 // watched keeps the error of its reads, so that it can be told from an error of the writes.

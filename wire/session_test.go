@@ -234,6 +234,27 @@ func TestSplice(t *testing.T) {
 						t.Error(err)
 					}
 				})
+				t.Run("an output that is cut is no end", func(t *testing.T) {
+					if clientNet != "tcp" || processNet != "tcp" {
+						t.Skip("a unix socket knows no reset")
+					}
+					client, process, result := spliced(t, clientNet, processNet)
+					if _, err := process.Write([]byte("half of it")); err != nil {
+						t.Fatal(err)
+					}
+					if _, err := io.ReadFull(client, make([]byte, len("half of it"))); err != nil {
+						t.Fatal(err)
+					}
+					process.(*net.TCPConn).SetLinger(0)
+					process.Close()
+					if b, err := io.ReadAll(client); err == nil {
+						t.Errorf("it ends well, with %q", b)
+					}
+					client.Close()
+					if err := <-result; err == nil {
+						t.Error("Splice says that the client got all")
+					}
+				})
 				t.Run("a client that vanishes ends it", func(t *testing.T) {
 					client, process, result := spliced(t, clientNet, processNet)
 					if tcp, ok := client.(*net.TCPConn); ok {
