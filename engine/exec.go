@@ -18,13 +18,17 @@ import (
 	"github.com/sockerless/sockerless/wire"
 )
 
-// execsKept is how long an exec can be asked about after its end.
-const execsKept = 5 * time.Minute
+const (
+	execsKept = 5 * time.Minute // how long an exec can be asked about after its end
+	// execsIdle is how many that were never started are kept of a container. The oldest are forgotten for more.
+	execsIdle = 1024
+)
 
 // execTable holds the execs. They are not stored: like dockerd's, they end with the backend's knowledge of them.
 type execTable struct {
 	mu     sync.Mutex
 	byID   map[string]*execution
+	idle   map[*container][]*execution // in the order of creation; some may have been started or forgotten since
 	pruned time.Time
 }
 
@@ -44,7 +48,9 @@ type execution struct {
 	run     *run
 }
 
-func newExecTable() *execTable { return &execTable{byID: make(map[string]*execution)} }
+func newExecTable() *execTable {
+	return &execTable{byID: make(map[string]*execution), idle: make(map[*container][]*execution)}
+}
 
 func (t *execTable) add(x *execution) {
 	t.mu.Lock()
@@ -58,6 +64,29 @@ func (t *execTable) add(x *execution) {
 		}
 	}
 	t.byID[x.id] = x
+	t.queue(x)
+}
+
+// queue bounds what a client that creates and never starts can leave behind. t.mu is held.
+func (t *execTable) queue(x *execution) {
+	q := append(t.idle[x.c], x)
+	if len(q) > execsIdle {
+		q = slices.DeleteFunc(q, func(x *execution) bool { return t.byID[x.id] != x || x.begun() })
+	}
+	if len(q) > execsIdle {
+		for _, old := range q[:execsIdle/4] {
+			delete(t.byID, old.id)
+		}
+		q = slices.Delete(q, 0, execsIdle/4)
+	}
+	t.idle[x.c] = q
+}
+
+// begun says whether the exec was started, or has ended.
+func (x *execution) begun() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.started || x.code != nil
 }
 
 // stale says whether nobody can want it any more.
@@ -98,6 +127,11 @@ func (t *execTable) drop(containerID string) {
 	for id, x := range t.byID {
 		if x.c.id == containerID {
 			delete(t.byID, id)
+		}
+	}
+	for c := range t.idle {
+		if c.id == containerID {
+			delete(t.idle, c)
 		}
 	}
 }

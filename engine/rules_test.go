@@ -292,3 +292,33 @@ func TestLogAttributes(t *testing.T) {
 		}
 	}
 }
+
+// TestIdleExecsAreBounded: those that are never started. The oldest of a container go; what was started stays.
+func TestIdleExecsAreBounded(t *testing.T) {
+	table := newExecTable()
+	one, other := &container{id: "one"}, &container{id: "other"}
+	for _, c := range []*container{one, other} {
+		c.view.Store(&sockerless.Container{State: sockerless.State{Status: docker.StateRunning}})
+	}
+	add := func(c *container, id string, started bool) {
+		table.add(&execution{id: id, c: c, started: started, made: time.Now()})
+	}
+	add(one, "started", true)
+	add(other, "another's", false)
+	for i := range 10 * execsIdle {
+		add(one, fmt.Sprint(i), false)
+	}
+	if _, err := table.find("0"); sockerless.ErrorCode(err) != sockerless.ENOTFOUND {
+		t.Errorf("the oldest: %v", err)
+	}
+	for _, id := range []string{"started", "another's", fmt.Sprint(10*execsIdle - 1), fmt.Sprint(10*execsIdle - execsIdle/2)} {
+		if _, err := table.find(id); err != nil {
+			t.Error(err)
+		}
+	}
+	same(t, len(table.byID) <= execsIdle+2, true)
+	same(t, len(table.idle[one]) <= execsIdle, true)
+	table.drop("one")
+	same(t, len(table.byID), 1)
+	same(t, len(table.idle), 1)
+}
