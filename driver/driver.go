@@ -58,6 +58,7 @@ type Spec struct {
 	Name      string // the container's name, for people who look at the cloud's own pages
 	ID        string // of this start: 32 hexadecimal digits; the agent links under it
 	Secret    []byte // 32 bytes, with which the agent proves that it is this start's
+	Previous  string // the execution before this start; it is not taken for this start's, whatever else is unclear
 	Image     string // repository@digest
 	User      string // the image's USER, for drivers that run the agent themselves
 

@@ -69,6 +69,7 @@ type runRecord struct {
 	Boot        string // the boot id of the one agent that is obeyed
 	Key         string // of the latest start of the process
 	Incarnation int    // how often the process was started
+	Previous    string // the execution before this one
 	LogBase     uint64 // what is added to the agent's numbers of log records
 	LastEvent   uint64 // the agent's events up to this one are dealt with
 	Heard       uint64 `json:",omitempty"` // the agent's event that State.Health is from

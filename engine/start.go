@@ -126,11 +126,13 @@ func (c *container) place() (*attempt, error) {
 	}
 	err = c.change(func(rec *record) {
 		run := driver.Run{Container: c.id, ID: newID(16)}
+		previous := ""
 		if again {
 			run.Job = rec.Run.Run.Job
+			previous = firstOf(rec.Run.Run.Execution, rec.Run.Previous)
 		}
 		rec.Run = &runRecord{
-			ID: run.ID, Key: newID(16), Stage: stageIntent, Wanted: time.Now().UTC(), LogBase: logs.Last(), Run: run,
+			ID: run.ID, Key: newID(16), Stage: stageIntent, Wanted: time.Now().UTC(), LogBase: logs.Last(), Run: run, Previous: previous,
 		}
 		rec.Again = time.Time{}
 		if !auto {
@@ -221,7 +223,7 @@ func (r *run) place() {
 func (r *run) order() *acceptance {
 	r.c.mu.Lock()
 	spec := r.e.spec(r.c.rec)
-	spec.ID = r.id
+	spec.ID, spec.Previous = r.id, r.c.rec.Run.Previous
 	a := r.c.attempt
 	r.c.mu.Unlock()
 	spec.Secret, _ = r.e.opt.Key.Secret(r.id) // of a length that there is

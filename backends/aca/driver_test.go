@@ -1,10 +1,23 @@
 package aca_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -552,4 +565,93 @@ func TestOperationsArePolledSoon(t *testing.T) {
 	if took := time.Since(begin); took > 10*time.Second {
 		t.Errorf("a start with two operations of 1 s took %v", took)
 	}
+}
+
+// TestLostStartAnswerWithoutTemplates: where executions do not show whose they are, a young one of the start before is not
+// taken for this start's.
+func TestLostStartAnswerWithoutTemplates(t *testing.T) {
+	t.Parallel()
+	tc := calm(t, nil)
+	tc.hideTemplates()
+	first := tc.start(tc.spec())
+	for _, r := range tc.replicas.list() {
+		r.exit(0)
+	}
+	second := tc.spec()
+	second.ID, second.Previous = "ffeeddccbbaa99887766554433221100", first.Execution
+	lose := func(kind azuresim.FaultKind) {
+		if err := tc.sim.Inject(azuresim.Fault{Kind: kind, Method: http.MethodPost, Path: "/start$"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lose(azuresim.FaultDrop) // the request itself: there is no execution
+	if run, err := tc.driver.Start(t.Context(), second); err == nil {
+		t.Errorf("a start that was lost got execution %q, the one before %q", run.Execution, first.Execution)
+	}
+	lose(azuresim.FaultDropAnswer)
+	run := tc.start(second)
+	if run.Execution == first.Execution || run.Execution == "" {
+		t.Errorf("the second start got execution %q, the first %q", run.Execution, first.Execution)
+	}
+	third := second
+	third.ID, third.Previous = "0f0e0d0c0b0a09080706050403020100", run.Execution
+	lose(azuresim.FaultDropAnswer)
+	if newest := tc.start(third); newest.Execution == first.Execution || newest.Execution == run.Execution {
+		t.Errorf("the third start got execution %q of an earlier one", newest.Execution)
+	}
+}
+
+// hideTemplates puts a proxy before the cloud that leaves out the templates of executions, and opens the driver on it.
+func (tc *testCloud) hideTemplates() {
+	tc.t.Helper()
+	upstream, err := url.Parse(tc.srv.URL)
+	if err != nil {
+		tc.t.Fatal(err)
+	}
+	roots, err := os.ReadFile(tc.srv.CAFile)
+	if err != nil {
+		tc.t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(roots)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}
+	proxy := &httputil.ReverseProxy{Transport: transport, Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(upstream)
+		r.Out.Header.Del("Accept-Encoding")
+	}}
+	proxy.ErrorHandler = func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) } // what is lost stays lost
+	front := httptest.NewUnstartedServer(proxy)
+	proxy.ModifyResponse = func(resp *http.Response) error {
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return err
+		}
+		if strings.HasPrefix(resp.Request.URL.Path, "/metadata/") { // where ARM is
+			b = bytes.ReplaceAll(b, []byte(tc.srv.URL), []byte(front.URL))
+		}
+		if strings.HasSuffix(resp.Request.URL.Path, "/executions") {
+			var list map[string]any
+			if err := json.Unmarshal(b, &list); err != nil {
+				return err
+			}
+			for _, e := range list["value"].([]any) {
+				delete(e.(map[string]any)["properties"].(map[string]any), "template")
+			}
+			b, err = json.Marshal(list)
+		}
+		resp.Body = io.NopCloser(bytes.NewReader(b))
+		resp.ContentLength = int64(len(b))
+		resp.Header.Set("Content-Length", strconv.Itoa(len(b)))
+		return err
+	}
+	front.Config.ErrorLog = log.New(io.Discard, "", 0) // the answers that it loses
+	front.StartTLS()
+	tc.t.Cleanup(func() { front.Close(); transport.CloseIdleConnections() })
+	both := append(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw})...)
+	tc.config.CAFile = filepath.Join(tc.t.TempDir(), "roots.pem")
+	if err := os.WriteFile(tc.config.CAFile, both, 0o600); err != nil {
+		tc.t.Fatal(err)
+	}
+	tc.config.EndpointURL = front.URL
+	tc.driver = tc.open("test")
 }

@@ -42,7 +42,7 @@ func (d *Driver) Start(ctx context.Context, spec driver.Spec) (driver.Run, error
 	if err := d.put(ctx, run, job); err != nil {
 		return driver.Run{}, err
 	}
-	if run.Execution, err = d.execute(ctx, run); err != nil {
+	if run.Execution, err = d.execute(ctx, run, spec.Previous); err != nil {
 		return driver.Run{}, d.undo(ctx, run, explain(err, "start job %s", run.Job))
 	}
 	d.started.Store(run.Job+" "+run.ID, run.Execution)
@@ -64,8 +64,8 @@ func (d *Driver) put(ctx context.Context, run driver.Run, job armappcontainers.J
 	return nil
 }
 
-// execute starts one execution of the job and returns its name.
-func (d *Driver) execute(ctx context.Context, run driver.Run) (string, error) {
+// execute starts one execution of the job and returns its name, which is not previous.
+func (d *Driver) execute(ctx context.Context, run driver.Run, previous string) (string, error) {
 	asked := time.Now()
 	var raw *http.Response
 	poller, err := d.jobs.BeginStart(policy.WithRetryOptions(policy.WithCaptureResponse(ctx, &raw), once), d.config.ResourceGroup, run.Job, nil)
@@ -87,14 +87,14 @@ func (d *Driver) execute(ctx context.Context, run driver.Run) (string, error) {
 	if err != nil && (definite(err) || ctx.Err() != nil) {
 		return "", err
 	}
-	return d.find(ctx, run, asked, err)
+	return d.find(ctx, run, young{since: asked.Add(-skew), not: previous}, err)
 }
 
 // find returns the execution of this run after an unclear answer. The list may lag behind, so it is read a few times.
 // If there is none, the error is cause.
-func (d *Driver) find(ctx context.Context, run driver.Run, asked time.Time, cause error) (string, error) {
+func (d *Driver) find(ctx context.Context, run driver.Run, guess young, cause error) (string, error) {
 	for pause := d.every; ; pause *= 2 {
-		name, err := d.lookup(ctx, run, asked)
+		name, err := d.lookup(ctx, run, guess)
 		if err != nil || name != "" {
 			return name, err
 		}
@@ -116,9 +116,17 @@ func (d *Driver) find(ctx context.Context, run driver.Run, asked time.Time, caus
 // skew is how far Azure's clock may be from ours.
 const skew = 2 * time.Minute
 
+// young says which executions may be taken for a start's where their templates are not shown: a container is started once
+// at a time, so the newest that began after the start was asked for, and is not the one before it. The zero value is none.
+type young struct {
+	since time.Time
+	not   string
+}
+
 // lookup lists the job's executions once and returns the one of this run; "" if there is none.
-func (d *Driver) lookup(ctx context.Context, run driver.Run, since time.Time) (string, error) {
-	var guess string
+func (d *Driver) lookup(ctx context.Context, run driver.Run, guess young) (string, error) {
+	var guessed string
+	began := guess.since
 	pager := d.executions.NewListPager(d.config.ResourceGroup, run.Job, nil)
 	for pager.More() {
 		page, err := pager.NextPage(ctx)
@@ -136,14 +144,12 @@ func (d *Driver) lookup(ctx context.Context, run driver.Run, since time.Time) (s
 			switch {
 			case told && id == run.ID:
 				return *e.Name, nil
-			case !told && !since.IsZero() && e.Properties.StartTime != nil && e.Properties.StartTime.After(since.Add(-skew)):
-				// Where the template is not shown, a young execution of this job can only be this start's: a container
-				// is started once at a time.
-				guess = *e.Name
+			case !told && !guess.since.IsZero() && *e.Name != guess.not && e.Properties.StartTime != nil && e.Properties.StartTime.After(began):
+				guessed, began = *e.Name, *e.Properties.StartTime
 			}
 		}
 	}
-	return guess, nil
+	return guessed, nil
 }
 
 // runOf reads the run's id from an execution's template; told is false if the template does not show it.
@@ -433,7 +439,7 @@ func (d *Driver) latest(ctx context.Context, run driver.Run) (string, error) {
 	if name, ok := d.started.Load(run.Job + " " + run.ID); ok {
 		return name.(string), nil
 	}
-	name, err := d.lookup(ctx, run, time.Time{})
+	name, err := d.lookup(ctx, run, young{})
 	if err == nil && name != "" {
 		d.started.Store(run.Job+" "+run.ID, name)
 	}
