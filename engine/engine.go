@@ -14,6 +14,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"log/slog"
@@ -45,6 +46,9 @@ type ImageStore interface {
 	// Files yields the files that the layers of a source make, in images.WalkOrder; a directory that no layer describes has no
 	// ModTime.
 	Files(ctx context.Context, source string) iter.Seq2[*tar.Header, error]
+
+	// ReadTree returns what a source has at a clean path as a tar, in which the path is called name.
+	ReadTree(ctx context.Context, source, at, name string) (io.ReadCloser, error)
 
 	// SetInUse takes the function that lists the containers of an image.
 	SetInUse(containers func(imageID string) []string)

@@ -89,6 +89,13 @@ func (s containerService) ReadTree(ctx context.Context, ref, path string) (*dock
 	if err != nil {
 		return nil, nil, err
 	}
+	unborn, err := c.unborn(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if unborn {
+		return c.preview().read(ctx, ref, absolute(path))
+	}
 	a, err := c.filesAgent(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -109,6 +116,13 @@ func (s containerService) Export(ctx context.Context, ref string) (io.ReadCloser
 	c, err := s.find(ref)
 	if err != nil {
 		return nil, err
+	}
+	unborn, err := c.unborn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if unborn {
+		return c.preview().tree(ctx, "", "")
 	}
 	a, err := c.filesAgent(ctx)
 	if err != nil {

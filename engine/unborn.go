@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	docker "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 
 	"github.com/sockerless/sockerless"
 	"github.com/sockerless/sockerless/wire"
@@ -169,6 +170,58 @@ func (p *preview) stat(ctx context.Context, ref, name string) (*docker.PathStat,
 		st.LinkTarget = "/" + target
 	}
 	return st, nil
+}
+
+// read returns a path as the image has it. What was copied into the container is not unpacked anywhere yet, so where it
+// matters this is refused.
+func (p *preview) read(ctx context.Context, ref, name string) (*docker.PathStat, io.ReadCloser, error) {
+	st, err := p.stat(ctx, ref, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	at, _, err := p.resolve(ctx, name, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	body, err := p.tree(ctx, at, path.Base(name))
+	if err != nil {
+		return nil, nil, err
+	}
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	p.c.event(events.ActionArchivePath, nil)
+	return st, body, nil
+}
+
+func (p *preview) tree(ctx context.Context, at, name string) (io.ReadCloser, error) {
+	files, err := p.c.e.copies.of(p.c.id)
+	if err != nil {
+		return nil, err
+	}
+	folders := map[string]string{} // that were copied to, without links
+	for _, file := range files {
+		touched := at == ""
+		var failed error
+		err := eachCopied(file, func(base string, h *tar.Header) {
+			folder, known := folders[base]
+			if !known && failed == nil {
+				folder, _, failed = p.resolve(ctx, base, true)
+				folders[base] = folder
+			}
+			into := strings.TrimPrefix(path.Join("/", folder, h.Name), "/")
+			// What comes after a link in an archive may lead through it.
+			link := h.Typeflag == tar.TypeSymlink || h.Typeflag == tar.TypeLink
+			touched = touched || link || into == at || strings.HasPrefix(into, at+"/")
+		})
+		if err = errors.Join(err, failed); err != nil {
+			return nil, err
+		}
+		if touched {
+			return nil, sockerless.Errorf(sockerless.EUNSUPPORTED,
+				"cannot copy /%s out of container %s: it was never started, and files that were copied into it are put in place then", at, p.c.id[:12])
+		}
+	}
+	return p.c.e.opt.Images.ReadTree(ctx, p.c.view.Load().ImageRef, at, name)
 }
 
 // target refuses a path that files cannot be copied to. Where the image's files cannot be told now, the start finds out.

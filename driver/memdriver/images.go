@@ -94,6 +94,11 @@ func (Images) Files(context.Context, string) iter.Seq2[*tar.Header, error] {
 	return func(yield func(*tar.Header, error) bool) { yield(nil, errNoRegistry) }
 }
 
+// ReadTree is EUNSUPPORTED.
+func (Images) ReadTree(context.Context, string, string, string) (io.ReadCloser, error) {
+	return nil, errNoRegistry
+}
+
 // Auth is EUNSUPPORTED.
 func (Images) Auth(context.Context, registry.AuthConfig) (*registry.AuthResponse, error) {
 	return nil, errNoRegistry

@@ -30,7 +30,12 @@ const listingsLimit = 512 << 20
 // long as a pull of what is new in it.
 func (s *Service) Files(ctx context.Context, source string) iter.Seq2[*tar.Header, error] {
 	return func(yield func(*tar.Header, error) bool) {
-		layers, err := s.listings(ctx, source)
+		digests, err := s.layersOf(ctx, source)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		layers, err := s.listings(ctx, source, digests)
 		if err != nil {
 			yield(nil, err)
 			return
@@ -50,6 +55,9 @@ func (l *listed) header() *tar.Header {
 	h := &tar.Header{
 		Typeflag: byte(l.mode >> 16), Name: l.path, Linkname: l.link, Mode: int64(l.mode & 0o7777),
 		Uid: l.uid, Gid: l.gid, Size: l.size, ModTime: l.time,
+	}
+	if h.Typeflag != tar.TypeSymlink {
+		h.Linkname = ""
 	}
 	if l.kind == implied {
 		h.ModTime = time.Time{}
@@ -84,6 +92,7 @@ func merge(layers []*listing, do func(*listed) bool) error {
 		for i, l := range layers {
 			for !l.over && l.next.path == at {
 				line := l.next
+				line.layer = i
 				if err := l.advance(); err != nil {
 					return err
 				}
@@ -112,11 +121,7 @@ func merge(layers []*listing, do func(*listed) bool) error {
 }
 
 // listings opens the listings of an image's layers, the lowest first. The caller closes them.
-func (s *Service) listings(ctx context.Context, source string) (open []*listing, err error) {
-	layers, err := s.layersOf(ctx, source)
-	if err != nil {
-		return nil, err
-	}
+func (s *Service) listings(ctx context.Context, source string, layers []string) (open []*listing, err error) {
 	defer func() {
 		if err != nil {
 			for _, l := range open {
@@ -199,8 +204,11 @@ func (s *Service) listing(ctx context.Context, source, digest string) (*listing,
 	if l, err := openListing(name); err == nil {
 		return l, nil
 	}
-	repo, _, _ := strings.Cut(source, "@")
-	all, err := s.fetchListing(ctx, repo, source, digest)
+	var all []listed
+	err := s.readLayer(ctx, source, digest, func(content io.Reader) (err error) {
+		all, err = readListing(content)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -223,40 +231,41 @@ func (s *Service) listing(ctx context.Context, source, digest string) (*listing,
 	return openListing(name)
 }
 
-// fetchListing reads a layer from its registry.
-func (s *Service) fetchListing(ctx context.Context, repo, source, digest string) ([]listed, error) {
+// readLayer gives do the tar of a layer, as its registry has it. Only when it returns nil is it sure that the registry has
+// sent what the digest says.
+func (s *Service) readLayer(ctx context.Context, source, digest string, do func(io.Reader) error) error {
+	repo, _, _ := strings.Cut(source, "@")
 	name, err := s.repository(repo)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	layer, err := remote.Layer(name.Digest(digest), s.pulling(ctx, source)...)
 	if err != nil {
-		return nil, registryError(ctx, name.RegistryStr(), err)
+		return registryError(ctx, name.RegistryStr(), err)
 	}
 	blob, err := layer.Compressed() // verified at its end
 	if err != nil {
-		return nil, registryError(ctx, name.RegistryStr(), err)
+		return registryError(ctx, name.RegistryStr(), err)
 	}
 	defer blob.Close()
 	in := withContext(ctx, blob)
 	plain, err := decompress(in)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read layer %s: %w", digest, err)
+		return fmt.Errorf("cannot read layer %s: %w", digest, err)
 	}
 	defer plain.Close()
 	limit := &bounder{w: io.Discard, left: s.opt.SpoolLimit, limit: s.opt.SpoolLimit}
 	content := io.TeeReader(plain, limit)
-	all, err := readListing(content)
-	if err == nil {
+	if err = do(content); err == nil {
 		_, err = io.Copy(io.Discard, io.MultiReader(content, in))
 	}
-	if err != nil {
-		if ctx.Err() != nil || sockerless.ErrorCode(err) != sockerless.EINTERNAL {
-			return nil, registryError(ctx, name.RegistryStr(), err)
-		}
-		return nil, fmt.Errorf("cannot read layer %s: %w", digest, err)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil || sockerless.ErrorCode(err) != sockerless.EINTERNAL:
+		return registryError(ctx, name.RegistryStr(), err)
 	}
-	return all, nil
+	return fmt.Errorf("cannot read layer %s: %w", digest, err)
 }
 
 // makeRoom deletes the listings that were not used for longest, where there are too many. Those that are open stay

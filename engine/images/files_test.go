@@ -3,9 +3,11 @@ package images_test
 import (
 	"archive/tar"
 	"bytes"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -115,6 +117,105 @@ func TestFiles(t *testing.T) {
 	}
 	if got, err := w.files(t, found.Source); err != nil || len(got) != 4 {
 		t.Errorf("of a removed image: %q, %v", got, err)
+	}
+}
+
+// tree lists what ReadTree gives, with the contents.
+func (w *world) tree(t *testing.T, source, at, name string) ([]string, error) {
+	t.Helper()
+	r, err := w.ReadTree(t.Context(), source, at, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var all []string
+	for in := tar.NewReader(r); ; {
+		h, err := in.Next()
+		if err == io.EOF {
+			return all, nil
+		}
+		if err != nil {
+			return all, err
+		}
+		b, err := io.ReadAll(in)
+		if err != nil {
+			return all, err
+		}
+		line := h.Name
+		if h.Linkname != "" {
+			line += " -> " + h.Linkname
+		}
+		if len(b) > 0 {
+			line += " " + string(b)
+		}
+		all = append(all, line)
+	}
+}
+
+func TestReadTree(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	content := func(name, text string) tar.Header {
+		return tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(text)), Linkname: text}
+	}
+	dir := func(name string) tar.Header { return tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o755} }
+	link := func(kind byte, name, target string) tar.Header {
+		return tar.Header{Typeflag: kind, Name: name, Linkname: target}
+	}
+	pack := func(headers ...tar.Header) []byte {
+		var b bytes.Buffer
+		out := tar.NewWriter(&b)
+		for _, h := range headers {
+			text := h.Linkname
+			if h.Typeflag == tar.TypeReg {
+				h.Linkname = ""
+			}
+			if err := out.WriteHeader(&h); err != nil {
+				t.Fatal(err)
+			}
+			io.WriteString(out, text[:h.Size])
+		}
+		out.Close()
+		return b.Bytes()
+	}
+	img := makeImage(t, 0)
+	img = appendLayer(t, img, pack(dir("bin/"), content("bin/a", "one"), link(tar.TypeLink, "bin/b", "bin/a"), content("etc/x", "old"), content("etc/gone", "gone")))
+	img = appendLayer(t, img, pack(dir("etc/"), content("etc/x", "new"), content("etc/.wh.gone", ""), content("bin/a", "two"),
+		link(tar.TypeSymlink, "bin/s", "/etc/x"), link(tar.TypeLink, "bin/c", "bin/a")))
+	w.push(t, "app:1", img)
+	w.pull(t, w.host+"/app:1")
+	found, err := w.Find(t.Context(), w.host+"/app:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		at, name string
+		want     []string
+	}{
+		// bin/b is a link to what bin/a was.
+		{"bin", "bin", []string{"bin/", "bin/b one", "bin/a two", "bin/c -> bin/a", "bin/s -> /etc/x"}},
+		{"etc", ".", []string{"./", "./x new"}},
+		{"etc/x", "x", []string{"x new"}},
+		{"bin/b", "b", []string{"b one"}},
+		{"bin/c", "c", []string{"c two"}},
+		{"bin/s", "s", []string{"s -> /etc/x"}},
+		{"", "", []string{"bin/", "etc/", "bin/b one", "etc/x new", "bin/a two", "bin/c -> bin/a", "bin/s -> /etc/x"}},
+		{"no", "no", []string{"no/"}},
+	} {
+		got, err := w.tree(t, found.Source, test.at, test.name)
+		slices.Sort(got)
+		slices.Sort(test.want)
+		if diff := cmp.Diff(test.want, got); diff != "" || err != nil {
+			t.Errorf("%q: %v %s", test.at, err, diff)
+		}
+	}
+	// Who leaves early holds nobody up.
+	r, err := w.ReadTree(t.Context(), found.Source, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	if got, err := w.tree(t, found.Source, "etc/x", "x"); err != nil || len(got) != 1 {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

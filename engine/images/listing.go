@@ -29,7 +29,9 @@ type listed struct {
 	gid  int
 	size int64
 	time time.Time
-	link string
+	link string // of a symbolic link its target; of a file that is a hard link the path, in its layer, of what it is one to
+
+	layer int // which one has it, in what is seen of several
 }
 
 type listedKind byte
@@ -161,7 +163,7 @@ func complete(all []listed) ([]listed, error) {
 		target := listed{path: strings.TrimPrefix(path.Clean("/"+l.link), "/"), kind: entry}
 		if at, ok := slices.BinarySearchFunc(out, target, compareListed); ok && out[at].mode>>16 != tar.TypeLink {
 			t := out[at]
-			l.mode, l.uid, l.gid, l.size, l.time, l.link = t.mode, t.uid, t.gid, t.size, t.time, t.link
+			l.mode, l.uid, l.gid, l.size, l.time, l.link = t.mode, t.uid, t.gid, t.size, t.time, target.path
 		} else {
 			l.mode, l.link = tar.TypeReg<<16|l.mode&0o7777, ""
 		}

@@ -61,6 +61,7 @@ type Service struct {
 	carrier *guard
 
 	listingTurn chan struct{} // held by who makes a listing
+	treeTurn    chan struct{} // held by who reads a tree
 
 	// change is held by whoever changes records, from looking at them until the store has them. Readers take mu only.
 	change sync.Mutex
@@ -141,7 +142,7 @@ func Open(ctx context.Context, st store.Store, opt Options) (*Service, error) {
 	carrier := &guard{next: opt.Transport, insecure: opt.Insecure}
 	opt.Transport = carrier
 	s := &Service{
-		opt: opt, store: st, log: opt.Logger, carrier: carrier, listingTurn: make(chan struct{}, 1),
+		opt: opt, store: st, log: opt.Logger, carrier: carrier, listingTurn: make(chan struct{}, 1), treeTurn: make(chan struct{}, 1),
 		images: map[string]*stored[record]{},
 		refs:   map[string]*stored[refRecord]{},
 		logins: map[string]*stored[login]{},
