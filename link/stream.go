@@ -1,6 +1,7 @@
 package link
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -187,6 +188,28 @@ func (s *Stream) Reset() error {
 	}
 	go func() { _ = s.y.Reset() }() // ends when yamux has taken the reset or the link ends
 	return nil
+}
+
+// Broken reports whether the peer has reset the stream or the link has ended. An end that has read io.EOF and has nothing to
+// write learns of it in no other way.
+func (s *Stream) Broken() bool {
+	if s.l.Err() != nil {
+		return true
+	}
+	if !s.wmu.TryLock() {
+		return false // a Write is at it, and will see
+	}
+	defer s.wmu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return true
+	}
+	// yamux looks at the stream's state first and at the deadline next, before it sends anything.
+	_ = s.y.SetWriteDeadline(time.Unix(1, 0))
+	_, err := s.y.Write([]byte{0})
+	_ = s.y.SetWriteDeadline(s.writeDeadline)
+	return errors.Is(err, yamux.ErrStreamReset)
 }
 
 // shut makes this end closed and wakes its readers and writers; it reports whether it was open.

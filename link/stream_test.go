@@ -268,6 +268,42 @@ func TestClose(t *testing.T) {
 	})
 }
 
+// A half-closed stream whose peer resets it, or whose link ends, is found broken; one that is merely silent is not, and loses
+// nothing to the question.
+func TestBroken(t *testing.T) {
+	r := newRig(t, link.Options{}, nil)
+	agent, backend := r.link()
+	o, a := stream(t, backend, agent)
+	if err := o.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if a.Broken() || o.Broken() {
+			t.Error("broken while it is only half-closed")
+		}
+		_, _ = a.Write([]byte("x"))
+		b := make([]byte, 2)
+		if n, err := o.Read(b); err != nil || string(b[:n]) != "x" {
+			t.Errorf("%q, %v", b[:n], err)
+		}
+	}
+	_ = o.Reset()
+	eventually(t, "the reset is seen", a.Broken)
+
+	_, a = stream(t, backend, agent)
+	if a.Broken() {
+		t.Error("broken from the start")
+	}
+	_ = backend.Close()
+	<-agent.Done()
+	if !a.Broken() {
+		t.Error("not broken after the link's end")
+	}
+}
+
 func TestStreamLimit(t *testing.T) {
 	r := newRig(t, link.Options{MaxStreams: 3}, nil)
 	agent, backend := r.link()

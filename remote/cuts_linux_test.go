@@ -348,3 +348,49 @@ func TestRestarts(t *testing.T) {
 	again := r.dial(t)
 	echo(attach(again), "three")
 }
+
+// quiet is a ContainerService whose containers say nothing, and a Session of one of them.
+type quiet struct {
+	sockerless.ContainerService
+	input, gone chan struct{}
+	once        *sync.Once
+}
+
+func (q quiet) Attach(context.Context, string, sockerless.AttachOptions) (sockerless.Session, error) {
+	return q, nil
+}
+
+func (q quiet) Read([]byte) (int, error)    { <-q.gone; return 0, io.EOF }
+func (q quiet) Write(b []byte) (int, error) { return len(b), nil }
+func (q quiet) CloseWrite() error           { close(q.input); return nil }
+func (q quiet) Close() error                { q.once.Do(func() { close(q.gone) }); return nil }
+
+// A client that has ended its input and then vanishes is found out over a link too, however silent the container is.
+func TestSilentClientGone(t *testing.T) {
+	for _, way := range []string{"unix", "link"} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			q := quiet{input: make(chan struct{}), gone: make(chan struct{}), once: new(sync.Once)}
+			c := serve(t, way, &sockerless.Backend{Containers: q}).dial(t)
+			s, err := c.Containers.Attach(t.Context(), "x", sockerless.AttachOptions{Stream: true, Stdin: true, Stdout: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			<-q.input
+			select {
+			case <-q.gone:
+				t.Fatal("it ended on a half-close")
+			case <-time.After(4 * time.Second):
+			}
+			s.(interface{ Reset() error }).Reset() //nolint:errcheck // as a frontend does whose client has vanished
+			select {
+			case <-q.gone:
+			case <-time.After(30 * time.Second):
+				t.Error("it goes on")
+			}
+		})
+	}
+}

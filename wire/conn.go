@@ -126,8 +126,13 @@ func vanished(client HalfCloser, ended <-chan struct{}) bool {
 	if c, ok := client.(*Conn); ok {
 		client, _ = c.Conn.(HalfCloser)
 	}
-	socket, ok := client.(syscall.Conn)
-	if !ok {
+	var gone func() bool
+	switch c := client.(type) {
+	case interface{ Broken() bool }: // a link's stream
+		gone = c.Broken
+	case syscall.Conn:
+		gone = func() bool { return hungUp(c) }
+	default:
 		<-ended
 		return false
 	}
@@ -138,7 +143,7 @@ func vanished(client HalfCloser, ended <-chan struct{}) bool {
 		case <-ended:
 			return false
 		case <-look.C:
-			if hungUp(socket) {
+			if gone() {
 				return true
 			}
 		}
