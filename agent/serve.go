@@ -195,7 +195,7 @@ func (a *Agent) newServer() *http.Server {
 	return &http.Server{
 		Handler:           a.requests.count(a.handler()),
 		ConnState:         a.requests.state,
-		ReadHeaderTimeout: 30 * time.Second,
+		ReadHeaderTimeout: 2 * link.ResumeWindow,
 		ErrorLog:          log.New(io.Discard, "", 0), // the link says what there is to say
 		BaseContext: func(l net.Listener) context.Context {
 			return context.WithValue(context.Background(), linkKey{}, l)

@@ -56,7 +56,7 @@ func TestFaults(t *testing.T) {
 				f := linktest.NewFaults(seed)
 				delay := time.Duration(rand.New(rand.NewPCG(seed, 3)).IntN(20)) * time.Millisecond
 				wrap := func(conn net.Conn) net.Conn { return f.Wrap(newFarConn(conn, delay, 0)) }
-				inMemory(t, link.Options{}, wrap, func(t *testing.T, _ *pipes, _ *link.Hub, agent, backend *link.Link) {
+				inMemory(t, link.Options{}, wrap, func(t *testing.T, _ *linktest.Network, _ *link.Hub, agent, backend *link.Link) {
 					ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 					defer cancel()
 					if err := exchange(ctx, seed, agent, backend); err != nil {

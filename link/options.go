@@ -35,6 +35,9 @@ type Identity struct {
 	Hello  Hello
 }
 
+// ResumeWindow is the default of Options.ResumeWindow. What has a deadline of its own on a stream needs a later one, or a cut ends it.
+const ResumeWindow = 5 * time.Minute
+
 // Options are the settings of a link or a hub. The zero value means the defaults.
 type Options struct {
 	// Peer is the only role that the other end may have. By default an agent and a frontend expect a
@@ -45,7 +48,7 @@ type Options struct {
 	// Hello is what a hub says of itself. Dial uses its Identity's.
 	Hello Hello
 
-	// ResumeWindow is how long a cut link waits for a new carrier before it ends; 5 min by default.
+	// ResumeWindow is how long a cut link waits for a new carrier before it ends; ResumeWindow by default.
 	ResumeWindow time.Duration
 
 	// MaxPause is the longest pause between two attempts to connect; 5 s by default. Pauses start at 50 ms and double.
@@ -102,7 +105,7 @@ func (o Options) withDefaults(role Role) Options {
 			o.Peer = Agent
 		}
 	}
-	def(&o.ResumeWindow, 5*time.Minute)
+	def(&o.ResumeWindow, ResumeWindow)
 	def(&o.MaxPause, 5*time.Second)
 	def(&o.KeepAlive, 20*time.Second)
 	def(&o.ConnectTimeout, 15*time.Second)

@@ -2,7 +2,6 @@ package link_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -16,81 +15,14 @@ import (
 	"github.com/sockerless/sockerless/link/linktest"
 )
 
-// pipes is a listener of connections in memory, whose time is that of a synctest bubble.
-type pipes struct {
-	mu     sync.Mutex
-	down   bool // connections fail
-	conns  []net.Conn
-	next   chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-	wrap   func(net.Conn) net.Conn
-}
-
-func newPipes() *pipes {
-	return &pipes{next: make(chan net.Conn), closed: make(chan struct{})}
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.next:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error {
-	p.once.Do(func() { close(p.closed) })
-	return nil
-}
-
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
-
-func (p *pipes) dial(ctx context.Context) (net.Conn, error) {
-	p.mu.Lock()
-	down := p.down
-	p.mu.Unlock()
-	if down {
-		return nil, linktest.ErrFault
-	}
-	near, far := net.Pipe()
-	select {
-	case p.next <- far:
-	case <-p.closed:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	if p.wrap != nil {
-		near = p.wrap(near)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.conns = append(p.conns, near)
-	return near, nil
-}
-
-// set cuts what there is and says whether there will be more.
-func (p *pipes) set(down bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.down = down
-	for _, c := range p.conns {
-		_ = c.Close()
-	}
-	p.conns = nil
-}
-
-// inMemory runs f in a bubble with a link over pipes, whose options are the defaults where opt does not say more.
-func inMemory(t *testing.T, opt link.Options, wrap func(net.Conn) net.Conn, f func(t *testing.T, way *pipes, hub *link.Hub, agent, backend *link.Link)) {
+// inMemory runs f in a bubble with a link in memory, whose options are the defaults where opt does not say more.
+func inMemory(t *testing.T, opt link.Options, wrap func(net.Conn) net.Conn, f func(t *testing.T, way *linktest.Network, hub *link.Hub, agent, backend *link.Link)) {
 	synctest.Test(t, func(t *testing.T) {
 		if opt.MaxStreams == 0 {
 			opt.MaxStreams = 256
 		}
 		defer time.Sleep(time.Minute) // what is on its way in the network arrives
-		way := newPipes()
-		way.wrap = wrap
+		way := linktest.NewNetwork(wrap)
 		hub := link.NewHub(link.Backend, func(string) ([]byte, bool) { return secret, true }, opt)
 		server := &http.Server{Handler: hub}
 		var served sync.WaitGroup
@@ -98,7 +30,7 @@ func inMemory(t *testing.T, opt link.Options, wrap func(net.Conn) net.Conn, f fu
 		defer served.Wait()
 		defer server.Close()
 		defer hub.Close()
-		agent, err := link.Dial(t.Context(), link.Target{URL: "http://hub/agent", NetDial: way.dial}, link.Identity{Role: link.Agent, ID: runID, Secret: secret}, opt)
+		agent, err := link.Dial(t.Context(), link.Target{URL: "http://hub/agent", NetDial: way.Dial}, link.Identity{Role: link.Agent, ID: runID, Secret: secret}, opt)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +48,7 @@ func inMemory(t *testing.T, opt link.Options, wrap func(net.Conn) net.Conn, f fu
 func TestMinutesCutWithFullBuffers(t *testing.T) {
 	for _, cut := range []time.Duration{time.Minute, 4*time.Minute + 50*time.Second} {
 		t.Run(cut.String(), func(t *testing.T) {
-			inMemory(t, link.Options{}, nil, func(t *testing.T, way *pipes, _ *link.Hub, agent, backend *link.Link) {
+			inMemory(t, link.Options{}, nil, func(t *testing.T, way *linktest.Network, _ *link.Hub, agent, backend *link.Link) {
 				const size = 6 << 20
 				var all sync.WaitGroup
 				readers := make(chan struct{})
@@ -139,12 +71,12 @@ func TestMinutesCutWithFullBuffers(t *testing.T) {
 				}
 				synctest.Wait() // every window is full
 				close(readers)
-				way.set(true)
+				way.Set(true)
 				time.Sleep(cut)
 				if agent.Connected() || backend.Connected() || agent.Err() != nil || backend.Err() != nil {
 					t.Errorf("connected %t and %t, %v and %v", agent.Connected(), backend.Connected(), agent.Err(), backend.Err())
 				}
-				way.set(false)
+				way.Set(false)
 				all.Wait()
 				if n := agent.Stats().Carriers; n != 2 {
 					t.Errorf("%d carriers", n)
@@ -157,8 +89,8 @@ func TestMinutesCutWithFullBuffers(t *testing.T) {
 // By default a link is given up after five minutes, and a silent path found after half a minute at the latest.
 func TestDefaultTimes(t *testing.T) {
 	t.Run("resume window", func(t *testing.T) {
-		inMemory(t, link.Options{}, nil, func(t *testing.T, way *pipes, hub *link.Hub, agent, backend *link.Link) {
-			way.set(true)
+		inMemory(t, link.Options{}, nil, func(t *testing.T, way *linktest.Network, hub *link.Hub, agent, backend *link.Link) {
+			way.Set(true)
 			time.Sleep(5*time.Minute - time.Second)
 			if agent.Err() != nil || backend.Err() != nil {
 				t.Errorf("given up too soon: %v, %v", agent.Err(), backend.Err())
@@ -178,7 +110,7 @@ func TestDefaultTimes(t *testing.T) {
 				return silent.Wrap(conn)
 			}
 			return conn
-		}, func(t *testing.T, _ *pipes, _ *link.Hub, agent, backend *link.Link) {
+		}, func(t *testing.T, _ *linktest.Network, _ *link.Hub, agent, backend *link.Link) {
 			time.Sleep(time.Hour) // idle
 			if n := agent.Stats().Carriers; n != 1 {
 				t.Errorf("%d carriers while nothing happened", n)
@@ -223,7 +155,7 @@ func TestWindowsGrow(t *testing.T) {
 		{"largest window", link.Options{MaxWindow: 512 << 10}, 1 << 20, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inMemory(t, c.opt, far, func(t *testing.T, _ *pipes, hub *link.Hub, agent, backend *link.Link) {
+			inMemory(t, c.opt, far, func(t *testing.T, _ *linktest.Network, hub *link.Hub, agent, backend *link.Link) {
 				time.Sleep(10 * oneWay) // the first measurement of the round trip
 				o, a := stream(t, agent, backend)
 				const size = 32 << 20
@@ -260,11 +192,11 @@ func TestWindowsGrow(t *testing.T) {
 
 // Whoever connects and says nothing, or one byte a second, is cut after five seconds.
 func TestSlowHandshakes(t *testing.T) {
-	inMemory(t, link.Options{}, nil, func(t *testing.T, way *pipes, hub *link.Hub, _, _ *link.Link) {
+	inMemory(t, link.Options{}, nil, func(t *testing.T, way *linktest.Network, hub *link.Hub, _, _ *link.Link) {
 		const upgrade = "GET /agent HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
 			"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: link1.sockerless\r\n\r\n"
 		for _, slow := range []bool{false, true} {
-			conn, err := way.dial(t.Context())
+			conn, err := way.Dial(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

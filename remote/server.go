@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -63,7 +62,7 @@ func NewServer(backend *sockerless.Backend, opt ServerOptions) *Server {
 		return opt.Token[:], id == linkID
 	}, link.Options{Peer: link.Frontend, MaxLinks: maxFrontends, Hello: link.Hello{Version: opt.Version}, Logger: log})
 	// Who is on a link has proved the token in the handshake.
-	s.links = &http.Server{Handler: s.routes, ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	s.links = &http.Server{Handler: s.routes, ReadHeaderTimeout: 2 * link.ResumeWindow, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	go s.accept() // ends when the hub is closed
 	return s
 }
