@@ -1,12 +1,14 @@
 package remote_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -309,6 +311,23 @@ func TestToken(t *testing.T) {
 		}
 	})
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+}
+
+// Refused requests do not fill the log: anybody can send them.
+func TestRefusalsAreLoggedTogether(t *testing.T) {
+	var log bytes.Buffer
+	s := remote.NewServer(&sockerless.Backend{}, remote.ServerOptions{Token: remote.Token{1}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	defer s.Close()
+	for range 100 {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest("POST", "/v1/images/find", nil))
+		if w.Code != http.StatusUnauthorized {
+			t.Fatalf("%d", w.Code)
+		}
+	}
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "refused a request") || !strings.Contains(got, "remote=192.0.2.1") {
+		t.Errorf("the log says\n%s", got)
+	}
 }
 
 // TestWrongToken: both ways refuse it for good and say where the token came from.

@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -41,7 +43,14 @@ type Server struct {
 	links  *http.Server
 	log    *slog.Logger
 	done   chan struct{} // closed when no link is accepted any more
+
+	mu       sync.Mutex
+	warned   time.Time // when a refusal was last logged
+	unlogged int       // refusals since then
 }
+
+// warnEvery is how often refusals are logged: anybody can be refused as often as he likes.
+const warnEvery = 10 * time.Second
 
 // maxFrontends is how many links there may be at a time, those included whose frontends died within the resume window.
 const maxFrontends = 1024
@@ -98,12 +107,27 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	// The code is not EUNAUTHORIZED, which a docker CLI that pulls takes for the registry's and answers with a login.
 	if err := s.authorize(r); err != nil {
-		s.log.Warn("refused a request", "remote", r.RemoteAddr, "path", r.URL.Path, "reason", err)
+		if count := s.refused(); count > 0 {
+			s.log.Warn("refused a request", "remote", r.RemoteAddr, "path", r.URL.Path, "reason", err, "count", count)
+		}
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		wire.Refuse(w, http.StatusUnauthorized, err)
 		return
 	}
 	s.routes.ServeHTTP(w, r)
+}
+
+// refused counts a refusal and returns how many are to be logged now.
+func (s *Server) refused() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unlogged++
+	now := time.Now()
+	if !s.warned.IsZero() && now.Sub(s.warned) < warnEvery {
+		return 0
+	}
+	defer func() { s.warned, s.unlogged = now, 0 }()
+	return s.unlogged
 }
 
 func (s *Server) authorize(r *http.Request) error {
