@@ -74,7 +74,7 @@ func TestRoutes(t *testing.T) {
 			way := c.open(t, hub)
 			defer way.close()
 			defer hub.Close()
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			front, err := link.Dial(ctx, link.Target{URL: way.url + "/link"}, link.Identity{Role: link.Frontend, ID: "frontend", Secret: secret}, way.opt)
 			if err != nil {
@@ -119,7 +119,7 @@ func TestUntrustedCertificate(t *testing.T) {
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.StartTLS()
 	defer s.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	_, err := link.Dial(ctx, link.Target{URL: s.URL}, link.Identity{Role: link.Agent, ID: runID, Secret: secret}, link.Options{})
 	if !link.Permanent(err) || !strings.Contains(err.Error(), "certificate") {
@@ -233,7 +233,7 @@ func TestTLSOnce(t *testing.T) {
 				defer front.Close()
 				to, opt.RootCAs = front.URL, pool(front)
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			agent, err := link.Dial(ctx, link.Target{URL: to}, link.Identity{Role: link.Agent, ID: runID, Secret: secret}, opt)
 			if err != nil {

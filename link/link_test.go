@@ -98,7 +98,7 @@ func newRig(t testing.TB, opt link.Options, wrap func(net.Conn) net.Conn) *rig {
 // link makes one link and returns the dialling end and the hub's.
 func (r *rig) link() (agent, backend *link.Link) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	agent, err := link.Dial(ctx, r.target, r.id, r.opt)
 	if err != nil {
@@ -115,7 +115,7 @@ func (r *rig) link() (agent, backend *link.Link) {
 // stream opens a stream from one end and accepts it at the other.
 func stream(t testing.TB, from, to *link.Link) (opened, accepted *link.Stream) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	o, err := from.Open(ctx)
 	if err != nil {
@@ -134,12 +134,12 @@ func stream(t testing.TB, from, to *link.Link) (opened, accepted *link.Stream) {
 
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
 		if f() {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("%s: not after 10 s", what)
+			t.Fatalf("%s: not after a minute", what)
 		}
 	}
 }

@@ -118,7 +118,7 @@ func TestProxySettings(t *testing.T) {
 		{"another scheme", http.ProxyURL(&url.URL{Scheme: "socks5", Host: "p:1", User: url.UserPassword("me", "hunter2")}), `cannot use the proxy at p:1: its scheme is "socks5"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			_, err := link.Dial(ctx, link.Target{URL: "http://hub.example/"}, link.Identity{Role: link.Agent, ID: runID, Secret: secret}, link.Options{Proxy: c.proxy})
 			if !link.Permanent(err) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hunter2") {
@@ -162,7 +162,7 @@ func TestSecureProxy(t *testing.T) {
 	if p.url, err = url.Parse(p.server.URL); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	id := link.Identity{Role: link.Agent, ID: runID, Secret: secret}
 	// Both servers have httptest's certificate.

@@ -385,7 +385,7 @@ func TestSilentClientGone(t *testing.T) {
 				t.Fatal("it ended on a half-close")
 			case <-time.After(4 * time.Second):
 			}
-			s.(interface{ Reset() error }).Reset() //nolint:errcheck // as a frontend does whose client has vanished
+			_ = s.(interface{ Reset() error }).Reset() // as a frontend does whose client has vanished
 			select {
 			case <-q.gone:
 			case <-time.After(30 * time.Second):
