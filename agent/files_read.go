@@ -260,12 +260,15 @@ func fileError(path string, err error) error {
 	return wire.Errorf(code, "%s: %v", path, errno)
 }
 
-// vanished takes the error away from what was deleted between the listing and the reading.
-func vanished(err error) error {
-	if errors.Is(err, unix.ENOENT) || protocol.HasCode(err, protocol.CodeNoPath) {
-		return nil
+// gone takes the error away from what was deleted between the listing and the reading, or whose place a link or another kind
+// of file has taken.
+func gone(path string, err error) error {
+	for _, e := range []error{unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.ENXIO} { // the last is a socket's, or a fifo's
+		if errors.Is(err, e) {
+			return nil
+		}
 	}
-	return err
+	return fileError(path, err)
 }
 
 func (f *file) modified() time.Time { return time.Unix(f.mtime.Sec, int64(f.mtime.Nsec)) }

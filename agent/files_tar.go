@@ -110,12 +110,9 @@ func (t *treeWriter) addFile(at int, h *tar.Header, f *file) error {
 	}
 	path := t.walk.path(f.rel)
 	fd, err := unix.Openat(at, f.base, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err == unix.ELOOP {
-		return replaced(path)
-	}
 	if err != nil {
 		delete(t.links, f.inode)
-		return vanished(fileError(path, err))
+		return gone(path, err)
 	}
 	in := os.NewFile(uintptr(fd), path)
 	defer in.Close()
@@ -124,7 +121,8 @@ func (t *treeWriter) addFile(at int, h *tar.Header, f *file) error {
 		return fileError(path, err)
 	}
 	if now.Mode&unix.S_IFMT != unix.S_IFREG {
-		return replaced(path)
+		delete(t.links, f.inode)
+		return nil // something else has taken its place
 	}
 	h.Size = now.Size
 	addXattrs(h, fd)
@@ -145,10 +143,6 @@ func (t *treeWriter) addFile(at int, h *tar.Header, f *file) error {
 		return err
 	}
 	return t.content(in, now.Size, now.Blocks*512 < now.Size)
-}
-
-func replaced(path string) error {
-	return fmt.Errorf("cannot read %s: it was replaced while it was read", path)
 }
 
 // content writes a file's content. A file that grows is cut at the size that the header tells; one that shrinks leaves

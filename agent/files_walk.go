@@ -94,12 +94,12 @@ func (w *walk) enter(at int, f *file, do func(at int, f *file) error) error {
 	}
 	dir, err := openList(at, f.base)
 	if err != nil {
-		return vanished(fileError(w.path(f.rel), err))
+		return gone(w.path(f.rel), err)
 	}
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
-		return vanished(fileError(w.path(f.rel), err))
+		return gone(w.path(f.rel), err)
 	}
 	slices.Sort(names)
 	fd := int(dir.Fd())
