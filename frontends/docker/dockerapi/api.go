@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/sockerless/sockerless"
 )
@@ -24,8 +25,10 @@ type Options struct {
 }
 
 // New returns a handler that serves the Engine API over backend. The routes of a service that is nil answer 501.
-func New(backend *sockerless.Backend, opt Options) http.Handler {
-	a := &api{backend: backend, version: opt.Version, log: opt.Logger, fixed: map[string]*route{}}
+func New(backend *sockerless.Backend, opt Options) http.Handler { return newAPI(backend, opt) }
+
+func newAPI(backend *sockerless.Backend, opt Options) *api {
+	a := &api{backend: backend, version: opt.Version, log: opt.Logger, patience: usual, fixed: map[string]*route{}}
 	if a.version == "" {
 		a.version = "devel"
 	}
@@ -48,8 +51,9 @@ type api struct {
 	backend *sockerless.Backend
 	version string
 	log     *slog.Logger
-	fixed   map[string]*route // by method and path
-	named   []namedRoute      // in the table's order
+	patience
+	fixed map[string]*route // by method and path
+	named []namedRoute      // in the table's order
 }
 
 // namedRoute is a route with a name in its path, which may have slashes in it.
@@ -159,11 +163,11 @@ var table = []route{
 	{"DELETE", "/images/{name}", images, (*api).removeImage},
 	{"GET", "/distribution/{name}/json", images, unsupported("inspecting an image in its registry")},
 	{"POST", "/commit", images, unsupported("committing a container")},
-	{"POST", "/build", images, unsupported("building an image")},
+	{"POST", "/build", images, noBuilder},
 	{"POST", "/build/prune", images, (*api).pruneBuilds},
-	{"POST", "/build/cancel", images, unsupported("building an image")},
-	{"POST", "/session", images, unsupported("building by BuildKit")},
-	{"POST", "/grpc", images, unsupported("building by BuildKit")},
+	{"POST", "/build/cancel", images, noBuilder},
+	{"POST", "/session", images, noBuilder},
+	{"POST", "/grpc", images, (*api).refuseBuildKit},
 
 	{"GET", "/networks", networks, (*api).listNetworks},
 	{"POST", "/networks/create", networks, (*api).createNetwork},
@@ -180,25 +184,25 @@ var table = []route{
 	{"PUT", "/volumes/{name}", noService, noManager},
 	{"DELETE", "/volumes/{name}", volumes, (*api).removeVolume},
 
-	{"GET", "/plugins", noService, unsupported("listing plugins")},
-	{"GET", "/plugins/privileges", noService, unsupported("installing a plugin")},
-	{"POST", "/plugins/pull", noService, unsupported("installing a plugin")},
-	{"POST", "/plugins/create", noService, unsupported("creating a plugin")},
-	{"GET", "/plugins/{name}/json", noService, unsupported("inspecting a plugin")},
-	{"POST", "/plugins/{name}/enable", noService, unsupported("enabling a plugin")},
-	{"POST", "/plugins/{name}/disable", noService, unsupported("disabling a plugin")},
-	{"POST", "/plugins/{name}/upgrade", noService, unsupported("upgrading a plugin")},
-	{"POST", "/plugins/{name}/push", noService, unsupported("pushing a plugin")},
-	{"POST", "/plugins/{name}/set", noService, unsupported("changing a plugin")},
-	{"DELETE", "/plugins/{name}", noService, unsupported("removing a plugin")},
+	{"GET", "/plugins", noService, (*api).listPlugins},
+	{"GET", "/plugins/privileges", noService, noPlugins},
+	{"POST", "/plugins/pull", noService, noPlugins},
+	{"POST", "/plugins/create", noService, noPlugins},
+	{"GET", "/plugins/{name}/json", noService, noPlugin},
+	{"POST", "/plugins/{name}/enable", noService, noPlugin},
+	{"POST", "/plugins/{name}/disable", noService, noPlugin},
+	{"POST", "/plugins/{name}/upgrade", noService, noPlugin},
+	{"POST", "/plugins/{name}/push", noService, noPlugin},
+	{"POST", "/plugins/{name}/set", noService, noPlugin},
+	{"DELETE", "/plugins/{name}", noService, noPlugin},
 
 	{"GET", "/swarm", noService, noManager},
-	{"POST", "/swarm/init", noService, unsupported("making a swarm")},
-	{"POST", "/swarm/join", noService, unsupported("joining a swarm")},
+	{"POST", "/swarm/init", noService, noNodes},
+	{"POST", "/swarm/join", noService, noNodes},
 	{"POST", "/swarm/leave", noService, noSwarm},
 	{"POST", "/swarm/update", noService, noManager},
 	{"GET", "/swarm/unlockkey", noService, noManager},
-	{"POST", "/swarm/unlock", noService, noSwarm},
+	{"POST", "/swarm/unlock", noService, noManager},
 	{"GET", "/nodes", noService, noManager},
 	{"GET", "/nodes/{name}", noService, noManager},
 	{"POST", "/nodes/{name}/update", noService, noManager},
@@ -231,6 +235,18 @@ func unsupported(what string) handler {
 	return func(*api, http.ResponseWriter, *request) error { return err }
 }
 
+// refusal refuses an operation with the reason.
+func refusal(reason string) handler {
+	err := sockerless.Errorf(sockerless.EUNSUPPORTED, "%s", reason)
+	return func(*api, http.ResponseWriter, *request) error { return err }
+}
+
+var (
+	noBuilder = refusal(noBuild)
+	noPlugins = refusal("plugins are not supported: there is no Docker Engine here that they could be plugged into")
+	noNodes   = refusal("a swarm is not supported: containers run as jobs in the cloud and on no nodes")
+)
+
 func noManager(*api, http.ResponseWriter, *request) error {
 	return sockerless.Errorf(sockerless.EUNAVAILABLE,
 		`This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
@@ -242,7 +258,11 @@ func noSwarm(*api, http.ResponseWriter, *request) error {
 
 // ServeHTTP finds the operation and serves it.
 func (a *api) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	w := &response{ResponseWriter: rw}
+	w := &response{ResponseWriter: rw, answerBy: a.answer}
+	control := http.NewResponseController(rw)
+	control.SetWriteDeadline(time.Time{}) //nolint:errcheck // that of the connection's last answer; a test's writer has none
+	// The server reads what is left of a body before it answers.
+	defer func() { control.SetReadDeadline(time.Now().Add(a.body)) }() //nolint:errcheck // as above
 	defer func() {
 		if p := recover(); p != nil {
 			a.recovered(w, r, p)
@@ -266,7 +286,7 @@ func (a *api) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		err = sockerless.Errorf(sockerless.EUNSUPPORTED, "not supported: this backend offers no %s", route.asks)
 	}
 	if err == nil {
-		err = route.serve(a, w, &request{Request: r, query: r.URL.Query(), name: name, version: asked})
+		err = route.serve(a, w, &request{Request: r, query: r.URL.Query(), name: name, version: asked, bodyBy: a.body})
 	}
 	switch {
 	case err == nil:
@@ -317,7 +337,8 @@ func (a *api) recovered(w *response, r *http.Request, p any) {
 // response knows whether the status is out.
 type response struct {
 	http.ResponseWriter
-	wrote bool
+	wrote    bool
+	answerBy time.Duration // how long the client may take to take an answer in JSON
 }
 
 // WriteHeader remembers that the status is out.

@@ -17,12 +17,8 @@ import (
 	"github.com/sockerless/sockerless"
 )
 
-const (
-	// maxBody bounds a JSON body, in bytes.
-	maxBody = 4 << 20
-	// bodyTime is how long a client may take to send one.
-	bodyTime = 30 * time.Second
-)
+// maxBody bounds a JSON body, in bytes.
+const maxBody = 4 << 20
 
 // request is a request for one operation.
 type request struct {
@@ -30,6 +26,7 @@ type request struct {
 	query   url.Values
 	name    string // what the path names, as the client wrote it
 	version version
+	bodyBy  time.Duration // how long the client may take to send a body
 }
 
 // flag reads a boolean of the query as Docker does: anything is true but nothing, 0, no, false and none.
@@ -174,7 +171,7 @@ func (r *request) required(w http.ResponseWriter, v any) ([]byte, error) {
 // read reads the body, of which a client may not make too much in size or time.
 func (r *request) read(w http.ResponseWriter) ([]byte, error) {
 	control := http.NewResponseController(w)
-	control.SetReadDeadline(time.Now().Add(bodyTime)) //nolint:errcheck // a writer without deadlines is a test's
+	control.SetReadDeadline(time.Now().Add(r.bodyBy)) //nolint:errcheck // a writer without deadlines is a test's
 	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	control.SetReadDeadline(time.Time{}) //nolint:errcheck // as above
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {

@@ -13,10 +13,18 @@ import (
 	"github.com/sockerless/sockerless"
 )
 
+// patience is how long clients may take.
+type patience struct {
+	header time.Duration // to send a request's headers
+	idle   time.Duration // between two requests of a connection
+	body   time.Duration // to send a body of JSON
+	answer time.Duration // to take an answer in JSON; a stream is taken at leisure
+}
+
+var usual = patience{header: time.Minute, idle: 10 * time.Minute, body: 30 * time.Second, answer: time.Minute}
+
 const (
-	headerTime = time.Minute      // to send a request's headers
-	idleTime   = 10 * time.Minute // between two requests of a connection
-	maxHeader  = 1 << 20
+	maxHeader = 1 << 20
 	// endGrace is how long Serve waits for requests that run, and again for those that it has cut.
 	endGrace = 2 * time.Second
 )
@@ -24,6 +32,10 @@ const (
 // Serve serves h on l, which it closes, until ctx is done. Then requests have two seconds to end; what goes on longer,
 // as sessions and followed logs do, is cut. It returns nil after that, or why l could not be served.
 func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
+	return serve(ctx, l, h, log, usual)
+}
+
+func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger, p patience) error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -41,8 +53,8 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 			h.ServeHTTP(w, r)
 		}),
 		BaseContext:       func(net.Listener) context.Context { return base },
-		ReadHeaderTimeout: headerTime,
-		IdleTimeout:       idleTime,
+		ReadHeaderTimeout: p.header,
+		IdleTimeout:       p.idle,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}

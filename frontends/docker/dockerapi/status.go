@@ -3,6 +3,7 @@ package dockerapi
 import (
 	"encoding/json"
 	"net/http"
+	"time"
 
 	"github.com/moby/moby/api/types/common"
 
@@ -47,6 +48,10 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	}
 	// The CLI prints an error's JSON as it is unless the type is this one.
 	w.Header().Set("Content-Type", "application/json")
+	if r, ok := w.(*response); ok {
+		// The server sends the last of it after the handler, so nobody takes this back before the connection's next request.
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(r.answerBy)) //nolint:errcheck // a writer without deadlines is a test's
+	}
 	w.WriteHeader(status)
 	w.Write(append(b, '\n')) //nolint:errcheck // the client is gone; nobody is left to tell
 }
