@@ -34,6 +34,9 @@ func (r *run) watch() {
 		if !r.repeatPolicy() {
 			again = time.After(time.Second)
 		}
+		if len(r.early) > 0 { // said meanwhile
+			continue
+		}
 		switch what, n := r.next(again); what {
 		case said:
 			r.hear(n.word)
