@@ -48,6 +48,10 @@ soak: setup-test build ## the long runs: 1,050 of link and agent over broken net
 bench: setup build ## measure beside a local dockerd, if there is one
 	$(GO) run ./bench
 
+.PHONY: conformance
+conformance: setup-test build ## hold Sockerless, and the dockerd of this machine if there is one, to the table of what Docker answers
+	$(GO) test ./conformance -count=1 -timeout 30m -parallel 4 -dockerd -v | grep -v -e '^=== ' -e '^    --- PASS'
+
 .PHONY: fuzz
 fuzz: ## each fuzz target for 30 s
 	scripts/fuzz 30s
@@ -74,6 +78,7 @@ cross: ## the frontend builds, and its tests compile, for the laptops that it is
 .PHONY: docs-check
 docs-check: ## fail if a generated page is stale
 	$(GO) test ./engine/fields -run TestMarkdown -count=1
+	$(GO) test ./conformance -run 'TestPage|TestTable' -count=1
 
 .PHONY: setup
 setup: ## install what running needs: runc

@@ -33,7 +33,8 @@ type Container struct {
 
 	State        State
 	RestartCount int
-	Run          *Run // the cloud's side of the latest start; nil before the first
+	Execs        []string // ids of those that run or have not been started; Find tells them, List does not
+	Run          *Run     // the cloud's side of the latest start; nil before the first
 }
 
 // State is where a container is in its life.

@@ -60,7 +60,8 @@ func findIdentity(spec string, added []string) (identity, error) {
 				"cannot add the groups %v: the container runs as uid %d and may not change its groups", added, uid)
 		}
 	}
-	if id.uid == uid && id.gid == gid && sameGroups(withGroup(id.groups, gid), withGroup(own, gid)) {
+	id.groups = withGroup(id.groups, id.gid)
+	if id.uid == uid && id.gid == gid && sameGroups(id.groups, own) {
 		return id, nil
 	}
 	if id.mayChange() {
@@ -116,7 +117,13 @@ func hasCapability(n int) bool {
 	return data[n/32].Effective&(1<<(n%32)) != 0
 }
 
-func withGroup(groups []int, gid int) []int { return append(slices.Clone(groups), gid) }
+// withGroup returns the groups, each once, with a primary one among them: a process that is in its primary group only by
+// its gid leaves it when a set-gid program runs, so dockerd has it among the others too.
+func withGroup(groups []int, gid int) []int {
+	all := append(slices.Clone(groups), gid)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
 
 func sameGroups(a, b []int) bool { return contains(a, b) && contains(b, a) }
 

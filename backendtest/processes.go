@@ -3,6 +3,7 @@ package backendtest
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -320,6 +321,9 @@ func (s *session) exec(id string, config sockerless.ExecConfig) (stdout, stderr 
 	}
 	if e, err := s.b.Execs.Find(s.Context(), x); err != nil || e.ExitCode != nil || e.Running || e.Container != id {
 		s.Fatalf("an exec that is not started: %+v, %v", e, err)
+	}
+	if c, err := s.b.Containers.Find(s.Context(), id); err != nil || !slices.Contains(c.Execs, x) {
+		s.Errorf("the container does not list exec %s: %+v, %v", x, c, err)
 	}
 	session, err := s.b.Execs.Start(s.Context(), x, sockerless.ExecStartOptions{Tty: config.Tty})
 	if err != nil {

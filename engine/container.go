@@ -249,5 +249,7 @@ func (s containerService) Find(ctx context.Context, ref string) (*sockerless.Con
 	if err != nil {
 		return nil, err
 	}
-	return clone(c.view.Load()), ctx.Err()
+	found := clone(c.view.Load())
+	found.Execs = s.execs.of(c.id)
+	return found, ctx.Err()
 }

@@ -159,10 +159,7 @@ func (s containerService) Rename(_ context.Context, ref, name string) error {
 		return sockerless.Errorf(sockerless.EINVALID, "Renaming a container with the same name as its current name")
 	}
 	if name, err = s.reserve(name, c); err != nil {
-		if sockerless.ErrorCode(err) == sockerless.ECONFLICT {
-			return err
-		}
-		return sockerless.Errorf(sockerless.EINVALID, "Error when allocating new name: %w", err)
+		return sockerless.Errorf(sockerless.ErrorCode(err), "Error when allocating new name: %w", err)
 	}
 	if err := c.change(func(r *record) { r.Name = name }); err != nil {
 		s.release(name, c)

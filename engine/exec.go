@@ -120,6 +120,26 @@ func (t *execTable) exited(id string, exit *protocol.Exit) {
 	}
 }
 
+// of returns the ids of a container's execs that have not ended.
+func (t *execTable) of(containerID string) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var ids []string
+	for id, x := range t.byID {
+		if x.c.id == containerID && !x.over() {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func (x *execution) over() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.code != nil
+}
+
 // drop forgets the execs of a removed container.
 func (t *execTable) drop(containerID string) {
 	t.mu.Lock()

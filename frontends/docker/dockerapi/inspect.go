@@ -70,6 +70,7 @@ func inspect(c *sockerless.Container) (*inspected, error) {
 			Image:        c.Image,
 			Name:         "/" + c.Name,
 			RestartCount: c.RestartCount,
+			ExecIDs:      c.Execs,
 			Driver:       storageDriver,
 			Platform:     "linux",
 			GraphDriver:  &storage.DriverData{Name: storageDriver, Data: map[string]string{}},
