@@ -97,16 +97,16 @@ func killAll(c *child) {
 	for range 2 {
 		c.signal(syscall.SIGSTOP)
 		for _, p := range descendants(c.pid) {
-			p.signal(syscall.SIGSTOP)
+			_ = p.signal(syscall.SIGSTOP) // it has ended, or is another user's
 		}
 	}
 	for _, p := range descendants(c.pid) {
-		p.signal(syscall.SIGKILL)
+		_ = p.signal(syscall.SIGKILL) // as above
 	}
 	c.reaper.mu.Lock()
 	defer c.reaper.mu.Unlock()
 	if c.reaper.children[c.pid] == c {
-		_ = syscall.Kill(-c.pid, syscall.SIGKILL) // it has ended, or is another user's
+		_ = syscall.Kill(-c.pid, syscall.SIGKILL) // as above
 	}
 }
 

@@ -276,3 +276,26 @@ func TestHealthIsKeptForAnyBackend(t *testing.T) {
 		break
 	}
 }
+
+// Probes of every kind leave no descriptor, no process and no memory behind.
+func TestProbesLeaveNothing(t *testing.T) {
+	b := newBox(t, boxOptions{})
+	c := check(`case $(($$ % 4)) in 0) echo well;; 1) head -c 100000 /dev/zero; exit 1;; 2) sleep 0.001 & exit 0;; 3) sleep 1000 & sleep 1000;; esac`)
+	c.Interval, c.Timeout = time.Millisecond, 30*time.Millisecond
+	b.start(protocol.StartRequest{Process: sh("sleep 1000"), Health: c})
+	b.awaitHealth(probed(100))
+	// A probe that is under way has three descriptors at most, and what it left in the background two more for a moment.
+	fds, rss := b.footprint()
+	last := b.awaitHealth(probed(400))
+	fdsAfter, rssAfter := b.footprint()
+	if fdsAfter > fds+10 {
+		t.Errorf("%d descriptors after 100 probes, %d after %d", fds, fdsAfter, last.Probes)
+	}
+	if rssAfter > rss+8<<10 {
+		t.Errorf("%d KiB after 100 probes, %d after %d", rss, rssAfter, last.Probes)
+	}
+	if err := b.Signal(b.ctx(), protocol.SignalRequest{Signal: "KILL"}); err != nil {
+		t.Fatal(err)
+	}
+	b.exited(1)
+}

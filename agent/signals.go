@@ -27,12 +27,20 @@ var forwarded = []os.Signal{
 	syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGALRM, syscall.SIGWINCH, syscall.SIGIO, syscall.SIGPWR,
 }
 
+// harmless are those that end a Go program which has not asked for them, by whomever they are sent. Any process of the
+// container may send them to the agent; Docker's pid 1 the kernel keeps from them. Faults of the agent's own go on to end
+// it, and so does ABRT, which makes it tell its goroutines.
+var harmless = []os.Signal{
+	syscall.SIGILL, syscall.SIGTRAP, syscall.SIGBUS, syscall.SIGFPE, syscall.SIGSEGV, syscall.SIGSTKFLT, syscall.SIGSYS,
+	// A platform that closes its end of stdout must not end the agent; ignoring it would be inherited.
+	syscall.SIGPIPE,
+}
+
 // handleSignals passes signals on until stop is called.
 func (a *Agent) handleSignals() (stop func()) {
 	got := make(chan os.Signal, 16)
 	signal.Notify(got, forwarded...)
-	// A platform that closes its end of stdout must not end the agent; ignoring it would be inherited.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	signal.Notify(make(chan os.Signal, 1), harmless...)
 	go func() { // ends with stop
 		for s := range got {
 			sig := s.(syscall.Signal)
