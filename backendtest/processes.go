@@ -397,6 +397,32 @@ var execs = []test{
 		_, _, code = s.exec(id, sockerless.ExecConfig{Cmd: []string{"/etc/passwd"}})
 		s.same("exit code", code, 126)
 	}},
+	{"as many arguments as Linux takes, and no more", func(s *session) {
+		id := s.sleeper()
+		long := strings.Repeat("x", 100<<10)
+		many := append(script(`echo $# $BIG$MORE | wc -c`), "sh")
+		for range 9 {
+			many = append(many, long)
+		}
+		stdout, _, code := s.exec(id, sockerless.ExecConfig{Cmd: many, Env: []string{"BIG=" + long, "MORE=" + long}})
+		s.same("exit code", code, 0)
+		s.same("bytes", strings.TrimSpace(stdout), fmt.Sprint(len("9 \n")+2*len(long)))
+		for what, cmd := range map[string][]string{
+			"one argument": {"echo", strings.Repeat("x", 200<<10)},
+			"all of them":  append(slices.Clone(many), many[4:]...),
+		} {
+			config := sockerless.ExecConfig{Cmd: cmd}
+			if what == "all of them" {
+				for i := range 40 {
+					config.Env = append(config.Env, fmt.Sprintf("V%d=%s", i, long))
+				}
+			}
+			stdout, _, code = s.exec(id, config)
+			if code != 126 || !strings.Contains(stdout, "argument list too long") {
+				s.Errorf("%s: code %d, %.200q", what, code, stdout)
+			}
+		}
+	}},
 	{"detached", func(s *session) {
 		id := s.sleeper()
 		path := "/tmp/" + unique("detached")

@@ -51,6 +51,7 @@ func TestSessions(t *testing.T) {
 					Files:               []string{script},
 					Setup:               m.setup,
 					Cmds:                commands,
+					Condition:           condition,
 					RequireExplicitExec: true,
 				})
 			})

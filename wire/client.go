@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -223,15 +224,23 @@ func (c *Client) do(ctx context.Context, path string, in any, body io.Reader) (*
 
 func (c *Client) request(ctx context.Context, path string, in any, body io.Reader, argsInHeader bool) (*http.Request, error) {
 	var args string
-	if argsInHeader {
+	switch {
+	case argsInHeader && body != nil:
 		var err error
 		if args, err = encodeHeader(in); err != nil {
 			return nil, err
 		}
-	} else if in != nil {
+	case argsInHeader || in != nil:
 		b, err := json.Marshal(in)
 		if err != nil {
 			return nil, err
+		}
+		if argsInHeader && len(b) <= maxArgs {
+			args = base64.RawURLEncoding.EncodeToString(b)
+			break
+		}
+		if len(b) > MaxMessage {
+			return nil, fmt.Errorf("cannot send %d bytes of arguments: at most %d", len(b), MaxMessage)
 		}
 		body = bytes.NewReader(b)
 	}

@@ -370,3 +370,45 @@ func BenchmarkSplice(b *testing.B) {
 		}
 	}
 }
+
+// TestSessionWithLongArguments: more than a header holds goes in the body, and the session's bytes are apart from it.
+func TestSessionWithLongArguments(t *testing.T) {
+	each(t, func(t *testing.T, network string) {
+		c := serve(t, network, func(m *http.ServeMux) {
+			wire.HandleSession(m, "/s", func(_ context.Context, in []string, accept func() (*wire.Conn, error)) error {
+				if len(in) == 1 {
+					return coded{errors.New("not running")}
+				}
+				conn, err := accept()
+				if err != nil {
+					return err
+				}
+				b, err := io.ReadAll(conn)
+				if err == nil {
+					_, err = conn.Write([]byte(strings.Join(in, "")[:3] + string(b)))
+				}
+				return err
+			})
+		})
+		for _, size := range []int{1 << 10, 300 << 10, 600 << 10, 4 << 20} {
+			s, err := c.Session(t.Context(), "/s", []string{strings.Repeat("a", size/2), strings.Repeat("<", size/12)})
+			if err != nil {
+				t.Fatalf("%d bytes: %v", size, err)
+			}
+			io.WriteString(s, "hello")
+			s.CloseWrite()
+			if b, err := io.ReadAll(s); string(b) != "aaahello" || err != nil {
+				t.Errorf("%d bytes: %q, %v", size, b, err)
+			}
+			s.Close()
+			_, err = c.Session(t.Context(), "/s", []string{strings.Repeat("a", size)})
+			var refusal *wire.Error
+			if !errors.As(err, &refusal) || refusal.Message != "not running" {
+				t.Errorf("%d bytes, refused: %v", size, err)
+			}
+		}
+		if _, err := c.Session(t.Context(), "/s", strings.Repeat("a", wire.MaxMessage+1)); err == nil || !strings.Contains(err.Error(), "at most") {
+			t.Errorf("too much: %v", err)
+		}
+	})
+}

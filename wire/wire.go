@@ -8,8 +8,9 @@
 //	feed     as a call; the answer is frames: [kind 1][length 4, big endian][payload]. Kind 'v' is a record, JSON or,
 //	         if its type is an encoding.BinaryAppender, its binary form; 'e' an error, which is the last frame; 'z' the
 //	         end. A feed that stops without 'e' or 'z' was cut off: io.ErrUnexpectedEOF.
-//	session  POST path with `Upgrade: sockerless` and the JSON in Args. 101 says that it is accepted; from there on both
-//	         directions are raw bytes, half-closed on their own.
+//	session  POST path with `Upgrade: sockerless` and the JSON in Args, or, if it is long, in the body, which the other end
+//	         reads first. 101 says that it is accepted; from there on both directions are raw bytes, half-closed on their
+//	         own.
 //
 // A refusal is a status of 400 or more with {"code", "message"}, and so is the error at the end of a feed.
 package wire
