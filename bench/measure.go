@@ -48,6 +48,19 @@ func measurements(runs int, fsyncMillis float64) []measurement {
 			},
 		},
 		{
+			name: "docker start -a, within the linger", unit: "ms", target: "<= 300 ms", limit: fixed(300),
+			measure: func(ctx context.Context, h *host) (float64, error) {
+				if err := h.docker(ctx, "run", "--name", "bench-start", "--network", h.network(), h.image, "true"); err != nil {
+					return 0, err
+				}
+				v, err := median(runs, func() error { return h.docker(ctx, "start", "-a", "bench-start") })
+				if err != nil {
+					return 0, err
+				}
+				return v, h.docker(ctx, "rm", "-f", "bench-start")
+			},
+		},
+		{
 			name: "docker exec true", unit: "ms", target: "<= 0.7x dockerd", limit: times(.7, 0),
 			measure: func(ctx context.Context, h *host) (float64, error) {
 				if err := h.docker(ctx, "run", "-d", "--name", "bench-exec", "--network", h.network(), h.image, "tail", "-f", "/dev/null"); err != nil {
