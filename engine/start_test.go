@@ -304,3 +304,60 @@ func TestLingerCountsFromTheExit(t *testing.T) {
 	r.reopen()
 	eventually(t, "the agent leaves", func() bool { return f.ends(t, id) })
 }
+
+// TestAttachUnderACancelledStart ends, also if the agent was being asked for the session at that moment.
+func TestAttachUnderACancelledStart(t *testing.T) {
+	t.Parallel()
+	r, f := newFaulty(t, rigOptions{reverse: true})
+	specs := make(chan driver.Spec, 1)
+	f.inject(func(f *faulty) {
+		f.start = func(_ context.Context, spec driver.Spec) (driver.Run, error) {
+			specs <- spec
+			return driver.Run{Container: spec.Container, ID: spec.ID, Job: "job", Execution: "job-1"}, nil
+		}
+	})
+	id := r.create(sh("true"))
+	session := r.attach(id, sockerless.AttachOptions{Stdout: true})
+	started := make(chan error, 1)
+	go func() { started <- r.b.Containers.Start(t.Context(), id) }() // ends with the cancellation
+	spec := <-specs
+	asked := make(chan struct{})
+	m := http.NewServeMux()
+	m.HandleFunc(protocol.PathAttach, func(_ http.ResponseWriter, req *http.Request) {
+		close(asked)
+		<-req.Context().Done() // no answer
+	})
+	wire.HandleFeed(m, protocol.PathEvents, func(ctx context.Context, _ protocol.EventsRequest, _ io.Reader) iter.Seq2[protocol.Event, error] {
+		return func(func(protocol.Event, error) bool) { <-ctx.Done() }
+	})
+	wire.HandleFeed(m, protocol.PathLogs, func(ctx context.Context, _ protocol.LogsRequest, _ io.Reader) iter.Seq2[tape.Record, error] {
+		return func(func(tape.Record, error) bool) { <-ctx.Done() }
+	})
+	wire.HandleCall(m, protocol.PathAck, func(context.Context, protocol.AckRequest) (struct{}, error) { return struct{}{}, nil })
+	wire.HandleCall(m, protocol.PathRelease, func(context.Context, struct{}) (struct{}, error) { return struct{}{}, nil })
+	l, err := link.Dial(t.Context(), link.Target{URL: r.server.URL + "/agent"}, link.Identity{
+		Role: link.Agent, ID: spec.ID, Secret: spec.Secret, Hello: link.Hello{Execution: "job-1", BootID: "b"},
+	}, link.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: m}
+	go server.Serve(l) // ends with the link
+	defer server.Close()
+	<-asked
+	if err := r.b.Containers.Signal(t.Context(), id, "KILL"); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, <-started, sockerless.ECONFLICT)
+	ended := make(chan error, 1)
+	go func() { _, err := io.ReadAll(session); ended <- err }() // ends with the session
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("the session ends with %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the session goes on")
+		session.Close()
+	}
+}
