@@ -160,14 +160,22 @@ func TestAnswers(t *testing.T) {
 	if err != nil {
 		t.Skipf("Docker's specification is not here: %v", err)
 	}
-	spec, err := schematest.Load(dir, "1.51")
-	if err != nil {
-		t.Fatal(err)
-	}
 	agent, err := drivertest.BuildAgent(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, version := range []string{"1.44", "1.50", "1.51", "1.52", "1.55"} {
+		t.Run(version, func(t *testing.T) {
+			spec, err := schematest.Load(dir, version)
+			if err != nil {
+				t.Fatal(err)
+			}
+			testAnswers(t, agent, version, spec)
+		})
+	}
+}
+
+func testAnswers(t *testing.T, agent, version string, spec *schematest.Spec) {
 	socket, stop, err := startChain(agent)
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +190,7 @@ func TestAnswers(t *testing.T) {
 	client := &http.Client{Transport: spec.Transport(plain, func(err error) { t.Errorf("not as specified: %v", err) })}
 	do := func(method, path, body string, want int) []byte {
 		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), method, "http://docker/v1.51"+path, strings.NewReader(body))
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://docker/v"+version+path, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -230,6 +238,35 @@ func TestAnswers(t *testing.T) {
 	do("GET", "/containers/case/stats?stream=0", "", 200)
 	do("GET", "/containers/case/logs?stdout=1", "", 200)
 	do("HEAD", "/containers/case/archive?path=/etc", "", 200)
+	do("POST", "/networks/create", `{"Name":"mynet","Labels":{"a":"b"},"IPAM":{"Config":[{"Subnet":"10.0.0.0/24"}]}}`, 201)
+	do("POST", "/networks/create", `{"Name":"mynet"}`, 409)
+	do("POST", "/containers/create?name=two", `{"Image":"shell","Cmd":["sleep","1000"],"NetworkingConfig":{"EndpointsConfig":{"mynet":{"Aliases":["x"]},"bridge":{}}}}`, 201)
+	do("POST", "/containers/two/start", "", 204)
+	do("GET", "/containers/two/json", "", 200)
+	do("GET", "/networks", "", 200)
+	do("GET", "/networks/mynet", "", 200)
+	do("GET", "/networks/bridge", "", 200)
+	do("DELETE", "/networks/mynet", "", 403)
+	do("DELETE", "/networks/bridge", "", 403)
+	do("POST", "/networks/mynet/connect", `{"Container":"two"}`, 403)
+	do("POST", "/networks/mynet/disconnect", `{"Container":"two"}`, 200)
+	do("POST", "/networks/mynet/connect", `{"Container":"two"}`, 200)
+	do("DELETE", "/containers/two?force=1", "", 204)
+	do("POST", "/networks/prune", "", 200)
+	do("GET", "/networks/mynet", "", 404)
+	do("POST", "/volumes/create", `{"Name":"data"}`, 201)
+	do("POST", "/volumes/create", `{}`, 201)
+	do("GET", "/volumes", "", 200)
+	do("GET", "/volumes/data", "", 200)
+	do("GET", "/system/df", "", 200)
+	do("GET", "/system/df?verbose=1", "", 200)
+	do("GET", "/system/df?type=image&type=build-cache", "", 200)
+	do("DELETE", "/volumes/data", "", 204)
+	do("DELETE", "/volumes/data", "", 404)
+	do("POST", "/volumes/prune", "", 200)
+	do("POST", "/images/prune", "", 200)
+	do("POST", "/build/prune", "", 200)
+	do("GET", "/plugins", "", 200)
 	do("GET", "/events?since=1&until="+fmt.Sprint(time.Now().Unix()), "", 200)
 	do("GET", "/images/json", "", 200)
 	do("GET", "/images/shell/json", "", 200)

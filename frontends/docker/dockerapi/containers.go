@@ -82,7 +82,7 @@ func (a *api) inspectContainer(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	out, err := inspect(c)
+	out, err := inspect(c, r.version)
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,10 @@ func (a *api) events(w http.ResponseWriter, r *request) error {
 	if opt.Filters, err = r.filters(); err != nil {
 		return err
 	}
-	kind := eventType(r.Header.Values("Accept"))
+	kind := types.MediaTypeJSON
+	if !r.version.before(52) {
+		kind = eventType(r.Header.Values("Accept"))
+	}
 	out := newStream(w, kind)
 	defer out.end()
 	defer out.startWithin(eventGrace)()
@@ -48,7 +51,11 @@ func (a *api) events(w http.ResponseWriter, r *request) error {
 		if err != nil {
 			return err
 		}
-		b, err := json.Marshal(withLegacy(m))
+		var shown any = m
+		if r.version.before(52) {
+			shown = withLegacy(m)
+		}
+		b, err := json.Marshal(shown)
 		if err != nil {
 			return err
 		}

@@ -211,12 +211,26 @@ func (a *api) listImages(w http.ResponseWriter, r *request) error {
 		}
 		filters["reference"] = append(filters["reference"], name)
 	}
+	users := map[string]int64{} // by image
+	counted := !r.version.before(51) && a.backend.Containers != nil
+	if counted {
+		for c, err := range a.backend.Containers.List(r.Context(), sockerless.ListOptions{All: true}) {
+			if err != nil {
+				return err
+			}
+			users[c.Image]++
+		}
+	}
 	out := []*imageSummary{}
 	for img, err := range a.backend.Images.List(r.Context(), sockerless.ImageListOptions{All: r.flag("all"), Filters: filters}) {
 		if err != nil {
 			return err
 		}
-		out = append(out, summarizeImage(img, r.version))
+		s := summarizeImage(img, r.version)
+		if counted {
+			s.Containers = users[img.ID]
+		}
+		out = append(out, s)
 	}
 	writeJSON(w, http.StatusOK, out)
 	return nil
@@ -253,10 +267,10 @@ func summarizeImage(img *sockerless.Image, v version) *imageSummary {
 type inspectedImage struct {
 	image.InspectResponse
 	Config          any
-	Author          string // these two even when empty, as versions below 1.52 have them
-	Comment         string
-	Parent          string
-	DockerVersion   string
+	Author          *string           `json:",omitempty"` // these even when empty below 1.52
+	Comment         *string           `json:",omitempty"`
+	Parent          *string           `json:",omitempty"`
+	DockerVersion   *string           `json:",omitempty"`
 	VirtualSize     int64             `json:",omitempty"` // below 1.44
 	Container       *string           `json:",omitempty"` // below 1.45
 	ContainerConfig *container.Config `json:",omitempty"` // below 1.45
@@ -294,14 +308,18 @@ func (a *api) inspectImage(w http.ResponseWriter, r *request) error {
 			Metadata:     image.Metadata{LastTagTime: img.LastTagTime},
 		},
 		Config: &whole.Config,
-		Author: img.Author,
-		Parent: img.Parent,
+	}
+	comment := ""
+	if n := len(whole.History); n > 0 {
+		comment = whole.History[n-1].Comment
+	}
+	for field, value := range map[**string]string{&out.Author: img.Author, &out.Comment: comment, &out.Parent: img.Parent, &out.DockerVersion: ""} {
+		if value != "" || r.version.before(52) {
+			*field = &value
+		}
 	}
 	if !img.Created.IsZero() {
 		out.Created = img.Created.UTC().Format(time.RFC3339Nano)
-	}
-	if len(whole.History) > 0 {
-		out.Comment = whole.History[len(whole.History)-1].Comment
 	}
 	for _, l := range img.Layers {
 		out.RootFS.Layers = append(out.RootFS.Layers, l.DiffID)

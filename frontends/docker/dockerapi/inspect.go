@@ -19,7 +19,7 @@ type inspected struct {
 	// These hold the fields of create's body that no type here knows.
 	Config          any
 	HostConfig      any
-	NetworkSettings networkSettings
+	NetworkSettings any
 }
 
 // networkSettings has what API versions below 1.52 know at its top: the default network's endpoint.
@@ -44,7 +44,7 @@ type networkSettings struct {
 	Networks               map[string]*network.EndpointSettings
 }
 
-func inspect(c *sockerless.Container) (*inspected, error) {
+func inspect(c *sockerless.Container, v version) (*inspected, error) {
 	path, args := command(c.Config)
 	s := c.State
 	out := &inspected{
@@ -76,10 +76,21 @@ func inspect(c *sockerless.Container) (*inspected, error) {
 			GraphDriver:  &storage.DriverData{Name: storageDriver, Data: map[string]string{}},
 			Mounts:       []container.MountPoint{},
 		},
-		NetworkSettings: networkSettings{Ports: network.PortMap{}, Networks: endpoints(c)},
+		NetworkSettings: shownNetworks(c, v),
 	}
-	if e := out.NetworkSettings.Networks["bridge"]; e != nil {
-		n := &out.NetworkSettings
+	var err error
+	out.Config, out.HostConfig, err = withUnknown(c.Raw, c.Config, shownHostConfig(c))
+	return out, err
+}
+
+// shownNetworks is the NetworkSettings of a container, as a version knows them.
+func shownNetworks(c *sockerless.Container, v version) any {
+	networks := endpoints(c)
+	if !v.before(52) {
+		return container.NetworkSettings{Ports: network.PortMap{}, Networks: networks}
+	}
+	n := networkSettings{Ports: network.PortMap{}, Networks: networks}
+	if e := networks[network.NetworkBridge]; e != nil {
 		n.EndpointID, n.IPPrefixLen, n.GlobalIPv6PrefixLen, n.MacAddress = e.EndpointID, e.IPPrefixLen, e.GlobalIPv6PrefixLen, e.MacAddress.String()
 		if e.IPAddress.IsValid() {
 			n.IPAddress = e.IPAddress.String()
@@ -88,9 +99,7 @@ func inspect(c *sockerless.Container) (*inspected, error) {
 			n.Gateway = e.Gateway.String()
 		}
 	}
-	var err error
-	out.Config, out.HostConfig, err = withUnknown(c.Raw, c.Config, shownHostConfig(c))
-	return out, err
+	return n
 }
 
 // shownHostConfig is a container's HostConfig with the words that dockerd gives to what was left open.

@@ -2,6 +2,8 @@ package dockerapi_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -36,7 +38,11 @@ func TestNetworks(t *testing.T) {
 	d.want("GET", "/networks/n?scope=swarm", nil, 404, "network n not found")
 	d.want("GET", "/networks/n?scope=local&verbose=1", nil, 200, made.ID)
 	var list []map[string]any
-	d.json("GET", "/networks?filters="+escape(`{"label":{"a":true}}`), nil, 200, &list)
+	d.json("GET", "/networks", nil, 200, &list)
+	if _, ok := list[0]["Containers"]; ok || list[0]["Name"] != "n" {
+		t.Errorf("a list is %v", list)
+	}
+	d.json("GET", "/v1.51/networks?filters="+escape(`{"label":{"a":true}}`), nil, 200, &list)
 	if len(list) != 1 || len(list[0]["Containers"].(map[string]any)) != 0 {
 		t.Errorf("a list is %v", list)
 	}
@@ -130,7 +136,7 @@ func TestDiskUsage(t *testing.T) {
 		LayersSize                              int64
 		Images, Containers, Volumes, BuildCache []map[string]any
 	}
-	d.json("GET", "/system/df", nil, 200, &df)
+	d.json("GET", "/v1.51/system/df", nil, 200, &df)
 	if len(df.Images) != 1 || df.Images[0]["Containers"] != 1.0 || len(df.Containers) != 1 || len(df.Volumes) != 1 || df.BuildCache == nil {
 		t.Errorf("usage %+v", df)
 	}
@@ -138,10 +144,75 @@ func TestDiskUsage(t *testing.T) {
 		t.Error(diff)
 	}
 	var some map[string]json.RawMessage
-	d.json("GET", "/system/df?type=volume&type=container", nil, 200, &some)
+	d.json("GET", "/v1.51/system/df?type=volume&type=container", nil, 200, &some)
 	if string(some["Images"]) != "null" || string(some["Volumes"]) == "null" || string(some["Containers"]) == "null" || string(some["BuildCache"]) != "null" {
 		t.Errorf("two types: %s", some)
 	}
 	d.want("GET", "/system/df?type=nonsense", nil, 400, "unknown object type: nonsense")
 	d.want("GET", "/v1.41/system/df?type=nonsense", nil, 200, "LayersSize")
+
+	// Since 1.52 there are objects of use, and their items if asked.
+	type use struct {
+		ActiveCount, TotalCount, TotalSize, Reclaimable int
+		Items                                           []map[string]any
+	}
+	var now struct {
+		ImageUsage, ContainerUsage, VolumeUsage, BuildCacheUsage *use
+		LayersSize                                               *int
+	}
+	d.json("GET", "/v1.52/system/df", nil, 200, &now)
+	if now.LayersSize == nil || now.ImageUsage == nil {
+		t.Errorf("1.52 has %+v", now)
+	}
+	now.LayersSize = nil
+	for _, path := range []string{"/v1.53/system/df", "/system/df?verbose=1", "/v1.52/system/df?verbose=1"} {
+		now.ImageUsage, now.ContainerUsage, now.VolumeUsage, now.BuildCacheUsage = nil, nil, nil, nil
+		d.json("GET", path, nil, 200, &now)
+		items := 0
+		for _, u := range []*use{now.ImageUsage, now.ContainerUsage, now.VolumeUsage, now.BuildCacheUsage} {
+			items += len(u.Items)
+			u.Items = nil
+		}
+		want := 0
+		if strings.Contains(path, "verbose") {
+			want = 3
+		}
+		if items != want || now.LayersSize != nil {
+			t.Errorf("%s: %d items, want %d; %+v", path, items, want, now)
+		}
+		got := []use{*now.ImageUsage, *now.ContainerUsage, *now.VolumeUsage, *now.BuildCacheUsage}
+		if diff := cmp.Diff([]use{{ActiveCount: 1, TotalCount: 1}, {TotalCount: 1}, {ActiveCount: 1, TotalCount: 1}, {}}, got); diff != "" {
+			t.Errorf("%s: %s", path, diff)
+		}
+	}
+	var only map[string]json.RawMessage
+	d.json("GET", "/system/df?type=image", nil, 200, &only)
+	if _, ok := only["VolumeUsage"]; ok || only["ImageUsage"] == nil {
+		t.Errorf("images alone: %s", only)
+	}
+}
+
+// TestShapes: what an older version knows and a newer one does not.
+func TestShapes(t *testing.T) {
+	d := start(t)
+	d.create("box", `{"Image":"busybox","Cmd":["true"]}`)
+	for _, c := range []struct {
+		path, field string
+		since       int // the first version without it
+	}{
+		{"/containers/box/json", `"HairpinMode"`, 52},
+		{"/events?since=1&until=9999999999", `"status"`, 52},
+		{"/events?since=1&until=9999999999", `"from"`, 52},
+		{"/images/busybox:latest/json", `"DockerVersion"`, 52},
+		{"/images/busybox:latest/json", `"Parent"`, 52},
+		{"/images/json", `"Containers":-1`, 51},
+	} {
+		for _, minor := range []int{c.since - 1, c.since} {
+			a := d.do("GET", fmt.Sprintf("/v1.%d%s", minor, c.path), nil)
+			if has := strings.Contains(a.body, c.field); a.status != 200 || has != (minor < c.since) {
+				t.Errorf("1.%d, %s: %d %s, want %s: %v", minor, c.path, a.status, a.body, c.field, minor < c.since)
+			}
+		}
+	}
+	d.want("GET", "/images/json", nil, 200, `"Containers":1`)
 }

@@ -269,16 +269,22 @@ func TestEvents(t *testing.T) {
 	for accept, kind := range map[string]string{
 		"": "application/json", "application/json-seq": "application/json-seq", "application/jsonl, application/x-ndjson;q=0.9": "application/jsonl", "text/html": "application/json",
 	} {
-		a := d.do("GET", "/v1.41/events?since=1&until=99999999999", nil, "Accept", accept)
-		var e map[string]any
-		if err := json.Unmarshal([]byte(strings.TrimPrefix(a.body, "\x1e")), &e); err != nil {
-			t.Fatalf("%v in %q", err, a.body)
-		}
-		if a.header.Get("Content-Type") != kind || e["status"] != "create" || e["id"] != id || e["from"] != "busybox:latest" {
-			t.Errorf("%q: %v %v", accept, a.header, e)
-		}
-		if strings.HasPrefix(a.body, "\x1e") != (kind == "application/json-seq") {
-			t.Errorf("%s: %q", kind, a.body)
+		for _, version := range []string{"/v1.51", ""} {
+			a := d.do("GET", version+"/events?since=1&until=99999999999", nil, "Accept", accept)
+			var e map[string]any
+			if err := json.Unmarshal([]byte(strings.TrimPrefix(a.body, "\x1e")), &e); err != nil {
+				t.Fatalf("%v in %q", err, a.body)
+			}
+			want, wantKind := [3]any{}, kind
+			if version != "" { // there was one form, with more in it
+				want, wantKind = [3]any{"create", id, "busybox:latest"}, "application/json"
+			}
+			if got := [3]any{e["status"], e["id"], e["from"]}; a.header.Get("Content-Type") != wantKind || got != want || e["Action"] != "create" {
+				t.Errorf("%s %q: %v %v", version, accept, a.header, e)
+			}
+			if strings.HasPrefix(a.body, "\x1e") != (wantKind == "application/json-seq") {
+				t.Errorf("%s %s: %q", version, wantKind, a.body)
+			}
 		}
 	}
 }

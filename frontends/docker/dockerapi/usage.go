@@ -22,7 +22,7 @@ type usage struct {
 	volumes    []volume.Volume
 }
 
-// legacyUsage is the answer below 1.52.
+// legacyUsage is the answer below 1.52, and a part of it below 1.53.
 type legacyUsage struct {
 	LayersSize int64
 	Images     []*imageSummary
@@ -48,15 +48,21 @@ func (a *api) diskUsage(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if r.version.before(52) {
-		out := legacyUsage{Images: u.images, Containers: u.containers, Volumes: u.volumes}
+	verbose := r.flag("verbose")
+	var legacy *legacyUsage
+	if r.version.before(52) || r.version.before(53) && !verbose {
+		legacy = &legacyUsage{Images: u.images, Containers: u.containers, Volumes: u.volumes}
 		if wanted(system.BuildCacheObject) {
-			out.BuildCache = []build.CacheRecord{}
+			legacy.BuildCache = []build.CacheRecord{}
 		}
-		writeJSON(w, http.StatusOK, out)
+	}
+	if r.version.before(52) {
+		writeJSON(w, http.StatusOK, legacy)
 		return nil
 	}
-	writeJSON(w, http.StatusOK, u.summarize(wanted, r.flag("verbose")))
+	out := u.summarize(wanted, verbose)
+	out.legacyUsage = legacy
+	writeJSON(w, http.StatusOK, out)
 	return nil
 }
 
@@ -102,6 +108,7 @@ func (a *api) usage(r *request, wanted func(system.DiskUsageObject) bool) (*usag
 
 // newUsage is the answer since 1.52.
 type newUsage struct {
+	*legacyUsage
 	ImageUsage      *imageUsage      `json:",omitempty"`
 	ContainerUsage  *containerUsage  `json:",omitempty"`
 	VolumeUsage     *volumeUsage     `json:",omitempty"`
