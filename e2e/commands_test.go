@@ -41,6 +41,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"host":       cmdHost,
 	"programs":   cmdPrograms,
 	"savedimage": cmdSavedImage,
+	"proxied":    cmdProxied,
+	"network":    cmdNetwork,
 }
 
 // up [simulator flags]: starts simulator, backend and frontend, and sets DOCKER_HOST and ACR_SERVER.

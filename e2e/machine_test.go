@@ -26,6 +26,7 @@ type machine struct {
 	port     int    // of the backend; it stays the same over restarts, since agents come back to it
 	mark     int    // the last request that `sim mark` has forgotten
 	said     string // by the last program of `exitcode`
+	proxy    *proxy // between agents and backend; nil: none
 	programs string // folder of programs that are used before those of bin
 
 	sim               *simulator
@@ -137,7 +138,11 @@ func (m *machine) simEnv() []string {
 func (m *machine) startBackend() error {
 	env := append(m.simEnv(), "SOCKERLESS_DATA_DIR="+filepath.Join(m.dir, "backend"), "SOCKERLESS_ACA_LINGER=20s")
 	if m.mode == "reverse" {
-		env = append(env, fmt.Sprintf("SOCKERLESS_CALLBACK_URL=http://host.azuresim.internal:%d", m.port))
+		port := m.port
+		if m.proxy != nil {
+			port = m.proxy.port()
+		}
+		env = append(env, fmt.Sprintf("SOCKERLESS_CALLBACK_URL=http://host.azuresim.internal:%d", port))
 	}
 	addr := fmt.Sprintf("127.0.0.1:%d", m.port)
 	p, out, err := m.start("sockerless-backend-aca", []string{"-addr", addr}, env)
