@@ -2,10 +2,12 @@ package azuresim
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // Fault is something that goes wrong for the next Times matching calls. Its JSON is the body of POST /_sim/faults.
@@ -21,6 +23,8 @@ type Fault struct {
 	Message    string `json:"message,omitempty"`
 	RetryAfter int    `json:"retryAfter,omitempty"` // seconds; a header when it is positive
 
+	Seconds int `json:"seconds,omitempty"` // that an answer is late
+
 	pattern *regexp.Regexp
 }
 
@@ -35,6 +39,8 @@ const (
 	FaultDrop FaultKind = "drop"
 	// FaultDropAnswer lets the call have its effect and cuts the connection before the answer.
 	FaultDropAnswer FaultKind = "drop-answer"
+	// FaultLateAnswer lets the call have its effect and answers Seconds later.
+	FaultLateAnswer FaultKind = "late-answer"
 	// FaultOperation lets the long-running operation that the call starts end as Failed with Code and Message.
 	FaultOperation FaultKind = "operation"
 	// FaultPartial makes a log query answer 200 with half of its rows and a PartialError.
@@ -54,7 +60,7 @@ func (s *Simulator) Inject(f Fault) error {
 		if f.Status < 400 || f.Status > 599 {
 			return fmt.Errorf("cannot inject fault: status %d is no error", f.Status)
 		}
-	case FaultDrop, FaultDropAnswer, FaultOperation, FaultPartial:
+	case FaultDrop, FaultDropAnswer, FaultLateAnswer, FaultOperation, FaultPartial:
 	default:
 		return fmt.Errorf("cannot inject fault: unknown kind %q", f.Kind)
 	}
@@ -126,7 +132,7 @@ func (f *Fault) matches(method, path string, kinds []FaultKind) bool {
 
 // serve answers the request by next, or as a fault says.
 func (f *faults) serve(w http.ResponseWriter, r *http.Request, path string, next func(http.ResponseWriter)) {
-	fault := f.take(r.Method, path, FaultAnswer, FaultDrop, FaultDropAnswer)
+	fault := f.take(r.Method, path, FaultAnswer, FaultDrop, FaultDropAnswer, FaultLateAnswer)
 	if fault == nil {
 		next(w)
 		return
@@ -135,8 +141,19 @@ func (f *faults) serve(w http.ResponseWriter, r *http.Request, path string, next
 	case FaultDrop:
 		dropConnection()
 	case FaultDropAnswer:
-		next(&lostAnswer{header: http.Header{}})
+		next(&keptAnswer{header: http.Header{}})
 		dropConnection()
+	case FaultLateAnswer:
+		kept := &keptAnswer{header: http.Header{}}
+		next(kept)
+		late := time.NewTimer(time.Duration(fault.Seconds) * time.Second)
+		defer late.Stop()
+		select {
+		case <-late.C:
+			kept.send(w)
+		case <-r.Context().Done(): // nobody waits for it any more
+			dropConnection()
+		}
 	default:
 		if fault.RetryAfter > 0 {
 			w.Header().Set("Retry-After", strconv.Itoa(fault.RetryAfter))
@@ -148,11 +165,30 @@ func (f *faults) serve(w http.ResponseWriter, r *http.Request, path string, next
 // dropConnection ends the request without an answer: net/http closes the connection on this panic.
 func dropConnection() { panic(http.ErrAbortHandler) }
 
-// lostAnswer takes an answer that nobody will see.
-type lostAnswer struct {
+// keptAnswer takes an answer that nobody sees, or sees later.
+type keptAnswer struct {
 	header http.Header
+	status int
+	body   []byte
 }
 
-func (l *lostAnswer) Header() http.Header         { return l.header }
-func (l *lostAnswer) WriteHeader(int)             {}
-func (l *lostAnswer) Write(p []byte) (int, error) { return len(p), nil }
+func (k *keptAnswer) Header() http.Header { return k.header }
+
+func (k *keptAnswer) WriteHeader(status int) {
+	if k.status == 0 {
+		k.status = status
+	}
+}
+
+func (k *keptAnswer) Write(p []byte) (int, error) {
+	k.WriteHeader(http.StatusOK)
+	k.body = append(k.body, p...)
+	return len(p), nil
+}
+
+func (k *keptAnswer) send(w http.ResponseWriter) {
+	maps.Copy(w.Header(), k.header)
+	k.WriteHeader(http.StatusOK)
+	w.WriteHeader(k.status)
+	w.Write(k.body) //nolint:errcheck // the client may have gone
+}

@@ -2,6 +2,7 @@ package azuresim
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,6 +31,41 @@ func TestLostAnswerOfStart(t *testing.T) {
 	}
 	if last := s.sim.Requests(0)[len(s.sim.Requests(0))-1]; last.Status != 0 || last.Method != "POST" {
 		t.Errorf("the request log has %+v", last)
+	}
+	s.start("web")
+	if n := len(s.sim.Jobs()[0].Executions); n != 2 {
+		t.Errorf("%d executions after another start", n)
+	}
+}
+
+func TestLateAnswerOfStart(t *testing.T) {
+	s := newStage(t)
+	s.putSample("web")
+	if err := s.sim.Inject(Fault{Kind: FaultLateAnswer, Method: "POST", Path: "/start$", Seconds: 600}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	asked := make(chan error, 1)
+	go func() { // ends with cancel
+		_, err := s.jobs().BeginStart(ctx, s.world.ResourceGroup, "web", nil)
+		asked <- err
+	}()
+	for deadline := time.Now().Add(time.Minute); len(s.sim.Jobs()[0].Executions) == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the call has no effect")
+		}
+	}
+	select {
+	case err := <-asked:
+		t.Fatalf("the answer is not late: %v", err)
+	default:
+	}
+	cancel()
+	if err := <-asked; err == nil {
+		t.Fatal("an answer to nobody")
+	}
+	if err := s.sim.Inject(Fault{Kind: FaultLateAnswer, Method: "POST", Path: "/start$"}); err != nil {
+		t.Fatal(err)
 	}
 	s.start("web")
 	if n := len(s.sim.Jobs()[0].Executions); n != 2 {

@@ -130,6 +130,7 @@ func cmdSavedImage(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // [!] sim jobs: there are (no) jobs in the simulator; prints their names.
+// [!] sim executions [CONTAINER]: there are (no) executions; prints their names and states.
 // sim requests: prints "METHOD PATH STATUS" of every request since the last mark.
 // sim mark: forgets what was before.
 // sim fault JSON: injects a fault, see azuresim.Fault.
@@ -149,7 +150,7 @@ var errNone = fmt.Errorf("there are none")
 
 func runSim(m *machine, args []string) (string, error) {
 	if len(args) == 0 {
-		return "", fmt.Errorf("usage: sim jobs|requests|mark|fault JSON")
+		return "", fmt.Errorf("usage: sim jobs|executions|requests|mark|preempt|fault JSON|clear")
 	}
 	switch args[0] {
 	case "jobs":
@@ -172,9 +173,15 @@ func runSim(m *machine, args []string) (string, error) {
 		}
 		var b strings.Builder
 		for _, j := range jobs {
+			if len(args) == 2 && j.Tags["sockerless-name"] != args[1] {
+				continue
+			}
 			for _, e := range j.Executions {
 				fmt.Fprintln(&b, e.Name, e.Status)
 			}
+		}
+		if b.Len() == 0 {
+			return "", errNone
 		}
 		return b.String(), nil
 	case "requests", "mark":
