@@ -260,7 +260,8 @@ func parseIOStat(text string) *protocol.BlockStats {
 		}
 		for _, kv := range f[1:] {
 			key, value, _ := strings.Cut(kv, "=")
-			op, list := "", &b.Bytes
+			var op string
+			list := &b.Bytes
 			switch key {
 			case "rbytes":
 				op = "read"
