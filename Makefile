@@ -52,6 +52,12 @@ bench: setup build ## measure beside a local dockerd, if there is one
 conformance: setup-test build ## hold Sockerless, and the dockerd of this machine if there is one, to the table of what Docker answers
 	$(GO) test ./conformance -count=1 -timeout 30m -parallel 4 -dockerd -v | grep -v -e '^=== ' -e '^    --- PASS'
 
+.PHONY: bench-link
+bench-link: ## measure the link against raw TLS, layer by layer, and what idle agents cost
+	$(GO) test ./link -run '^$$' -bench 'Layers|LinkBulk' -benchtime 8000x
+	$(GO) test ./link -run '^$$' -bench 'RoundTrip|FarAway|Dial|Resume|HubIdle'
+	$(GO) test ./agent -run '^$$' -bench 'StartUp|MemoryIdle' -benchtime 3x
+
 .PHONY: fuzz
 fuzz: ## each fuzz target for 30 s
 	scripts/fuzz 30s

@@ -22,8 +22,8 @@
 //
 // The dialling end offers one WebSocket subprotocol, which says the version of everything below and where
 // the TLS is: "link1.tls.sockerless" (inside) or "link1.sockerless" (the URL's). A hub that knows
-// neither answers 400 with the header "Sockerless-Link: 1"; a hub with too many handshakes in flight
-// answers 503 before it upgrades. A request with an Origin header comes from a browser and is refused.
+// neither answers 400 with the header "Sockerless-Link: 1"; a hub with too many handshakes in flight ends the oldest one
+// if that has had a second, else it answers 503 before it upgrades. A request with an Origin header comes from a browser and is refused.
 // The message boundaries of the WebSocket mean nothing; what follows is a byte stream each way.
 //
 // # Handshake
@@ -64,4 +64,14 @@
 // Pings are frames and not WebSocket pings, so that it is the peer who answers and not a proxy.
 //
 // The bytes of the stream are yamux (version 0), the dialler being its client.
+//
+// # What others can cost
+//
+// Without a proof: one of 256 places for five seconds at most (Options.MaxHandshakes, HandshakeTimeout), 4 KiB a message, a
+// line in the log every ten seconds, and a count in HubStats.
+//
+// With one, a link: about 55 KiB of a hub's memory while it is idle; at most 4 MiB of what was sent and is not acknowledged
+// (ReplayBuffer) and as much again in yamux's queue; 256 KiB for each stream; what windows grow by, 32 MiB for a link
+// (WindowBudget) and 512 MiB for all links of a hub (HubBudget). An id has 64 links (MaxLinks). An agent opens no streams at a
+// backend (MaxStreams). A link that is cut costs the same until the resume window is over.
 package link
