@@ -7,14 +7,16 @@ import (
 
 // The payload that a segment can hold. A big one takes the largest message that yamux is told to
 // send, in one frame; a small one keeps a single request or window update from costing a big one. Those between are
-// for who copies in pieces of 8 or 32 KiB: the replay buffer counts what segments cost, and half-empty ones would halve the
+// for who copies in pieces of 4 to 32 KiB: the replay buffer counts what segments cost, and half-empty ones would halve the
 // speed over a long way.
 const (
 	segmentBig   = maxMessage
 	segmentSmall = 2048 - frameHeader
 )
 
-var segmentSizes = [...]int{segmentSmall, 8<<10 + yamuxHeader, 32<<10 + yamuxHeader, segmentBig}
+var segmentSizes = [...]int{
+	segmentSmall, 4<<10 + yamuxHeader, 8<<10 + yamuxHeader, 16<<10 + yamuxHeader, 32<<10 + yamuxHeader, segmentBig,
+}
 
 // batchSize is about how much one write to the carrier carries, so that one system call,
 // one WebSocket frame and some full TLS records do for it.
