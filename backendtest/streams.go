@@ -36,7 +36,7 @@ func (s *session) begin(id string, config sockerless.ExecConfig) (string, socker
 // vanish does what a client's end does that is gone.
 func vanish(session sockerless.Session) {
 	if r, ok := session.(interface{ Reset() error }); ok {
-		r.Reset()
+		r.Reset() //nolint:errcheck // it is closed in any case
 	}
 	session.Close()
 }
@@ -195,8 +195,9 @@ var streaming = []test{
 					return
 				}
 				go func() { // ends with the process, which reads it all
-					io.WriteString(session, in)
-					session.CloseWrite()
+					if _, err := io.WriteString(session, in); err == nil {
+						session.CloseWrite() //nolint:errcheck // what has come back tells
+					}
 				}()
 				stdout, stderr, err := demux(session)
 				session.Close()
