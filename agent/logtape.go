@@ -85,7 +85,7 @@ func (t *logTape) setLimit(n int64) {
 func (t *logTape) room(ctx context.Context) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for len(t.segments) >= memorySegments+t.spool.slots && t.emptied() {
+	for len(t.segments) >= memorySegments+t.spool.capacity() && t.emptied() {
 		freed := t.freed.wait()
 		t.mu.Unlock()
 		select {
@@ -199,6 +199,9 @@ func (t *logTape) settle() {
 			continue
 		}
 		slot, ok := t.spool.put(s.data)
+		if !ok && len(t.segments) <= t.spool.capacity()+2*memorySegments && t.emptied() {
+			return // the disk has just turned out to be full: room holds the process up
+		}
 		if !ok {
 			// Full, or the disk is: what is oldest goes.
 			t.drop(0)

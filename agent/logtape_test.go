@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -159,10 +160,17 @@ func TestSpool(t *testing.T) {
 }
 
 func TestOldestGoesFirst(t *testing.T) {
-	for name, dir := range map[string]string{"spool full": t.TempDir(), "no spool": "/proc/nosuch"} {
+	for name, dir := range map[string]string{"spool full": t.TempDir(), "no spool": "/proc/nosuch", "disk full": "/dev/full"} {
 		t.Run(name, func(t *testing.T) {
 			l := newLogTape(dir)
 			defer l.spool.close()
+			if dir == "/dev/full" {
+				full, err := os.OpenFile(dir, os.O_RDWR, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.spool.file = full
+			}
 			l.setLimit(2 * segmentSize)
 			fill(l, 10000)
 			got := records(t, l, 0)
@@ -251,6 +259,52 @@ func TestFullTapeWaitsForABackend(t *testing.T) {
 		cancel()
 		synctest.Wait()
 	})
+}
+
+// A disk that takes nothing costs no record while a backend reads, however slowly.
+func TestFullDiskHoldsTheProcessUp(t *testing.T) {
+	for name, dir := range map[string]string{"no spool": "/proc/nosuch", "disk full": "/dev/full"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLogTape(dir)
+				defer l.spool.close()
+				if dir == "/dev/full" {
+					full, err := os.OpenFile(dir, os.O_RDWR, 0)
+					if err != nil {
+						t.Fatal(err)
+					}
+					l.spool.file = full
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				var got []tape.Record
+				go func() { // ends with ctx
+					for r, err := range l.read(ctx, 0, true, nil, func() bool { return true }) {
+						if err != nil {
+							t.Error(err)
+						}
+						r.Data = nil
+						if got = append(got, r); len(got)%100 == 0 {
+							time.Sleep(time.Second)
+							l.ack(r.Seq)
+						}
+					}
+				}()
+				synctest.Wait()
+				for range 200 {
+					l.room(t.Context())
+					fill(l, 60)
+					if n := len(l.segments); n > 2*memorySegments {
+						t.Fatalf("%d segments in memory", n)
+					}
+				}
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				consecutive(t, got, 1, 12000)
+				cancel()
+				synctest.Wait()
+			})
+		})
+	}
 }
 
 // FuzzLines checks that records put together are what was written, whatever the pieces.

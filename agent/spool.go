@@ -16,6 +16,18 @@ type spool struct {
 	used  int      // slots of the file that were ever used
 	empty []int    // of these, the free ones
 	broke bool     // the folder takes no file
+	stuck bool     // the disk took no more at the last write
+}
+
+// capacity is how many slots there are to be had, used ones included.
+func (s *spool) capacity() int {
+	switch {
+	case s.broke:
+		return 0
+	case s.stuck:
+		return s.used - len(s.empty)
+	}
+	return s.slots
 }
 
 func newSpool(dir string) *spool {
@@ -44,8 +56,10 @@ func (s *spool) put(data []byte) (slot int, ok bool) {
 	}
 	if _, err := s.file.WriteAt(data, int64(slot)*segmentSize); err != nil {
 		s.free(slot)
+		s.stuck = true
 		return 0, false
 	}
+	s.stuck = false
 	return slot, true
 }
 
@@ -78,6 +92,7 @@ func (s *spool) read(b []byte, slot, offset int) error {
 
 // free gives a slot back, and the disk's space once all are free.
 func (s *spool) free(slot int) {
+	s.stuck = false // there may be room on the disk now
 	s.empty = append(s.empty, slot)
 	if len(s.empty) == s.used {
 		s.used, s.empty = 0, s.empty[:0]

@@ -1,0 +1,110 @@
+package engine_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	docker "github.com/moby/moby/api/types/container"
+
+	"github.com/sockerless/sockerless"
+	"github.com/sockerless/sockerless/engine"
+	"github.com/sockerless/sockerless/tape"
+)
+
+// told reads a log in which every jump of the numbers has a Gap record before it. It returns the lines, and what the
+// gaps say.
+func (r *rig) told(id string) (lines, gaps []string) {
+	r.t.Helper()
+	next := uint64(1)
+	for rec, err := range r.b.Containers.Logs(r.t.Context(), id, sockerless.LogOptions{Stdout: true, Stderr: true, Tail: -1}) {
+		switch {
+		case err != nil:
+			r.t.Fatal(err)
+		case rec.Stream == tape.Gap:
+			gaps = append(gaps, string(rec.Data))
+		case rec.Seq != next:
+			r.t.Fatalf("record %d comes behind %d, and nothing says so", rec.Seq, next-1)
+		default:
+			lines = append(lines, string(rec.Data))
+		}
+		next = rec.Seq + 1
+	}
+	return lines, gaps
+}
+
+// TestLostRecordsAreTold: a log may have holes, and never a silent one.
+func TestLostRecordsAreTold(t *testing.T) {
+	t.Parallel()
+	// A file is the sign to go on, another one that all is written.
+	stop := func(go_, done, what string) docker.Config {
+		return sh("echo begin; seq 1 50000; echo one; while [ ! -e " + go_ + " ]; do sleep .05; done; " + what + "; echo end; touch " + done + "; sleep 600")
+	}
+	touch := func(path string) {
+		t.Helper()
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exists := func(path string) bool { _, err := os.Stat(path); return err == nil }
+	for _, test := range []struct {
+		name, what string
+		away       bool               // the rest is written while the backend is
+		lose       func(string, *rig) // what happens to the container's log meanwhile
+		gap        string
+	}{
+		{"the backend was away for longer than the agent's spool holds", "yes 012345678901234567890123456789012345678901234567890123456789 | head -c 80000000; echo", true,
+			func(string, *rig) {}, "records were dropped before they could be stored"},
+		{"what was acknowledged is lost here", "true", false, func(dir string, r *rig) {
+			if err := os.RemoveAll(dir); err != nil {
+				r.t.Fatal(err)
+			}
+		}, "records"},
+		{"a file is cut", "true", false, func(dir string, r *rig) {
+			files, err := filepath.Glob(filepath.Join(dir, "*"))
+			if err != nil || len(files) == 0 {
+				r.t.Fatal(files, err)
+			}
+			if err := os.Truncate(files[0], 10000); err != nil {
+				r.t.Fatal(err)
+			}
+		}, "records were dropped"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRig(t, rigOptions{reverse: true, engine: engine.Options{Linger: time.Minute}})
+			dir := t.TempDir()
+			goOn, done := filepath.Join(dir, "go"), filepath.Join(dir, "done")
+			id := r.create(stop(goOn, done, test.what), func(req *sockerless.CreateRequest) {
+				req.HostConfig.LogConfig.Config = map[string]string{"max-size": "-1"}
+			})
+			r.start(id)
+			eventually(t, "the first part is stored", func() bool {
+				lines, _ := r.told(id)
+				return len(lines) == 50002
+			})
+			time.Sleep(500 * time.Millisecond) // until it is acknowledged too
+			r.close()
+			test.lose(filepath.Join(r.dir, "logs", id), r)
+			if test.away {
+				touch(goOn)
+				eventually(t, "all is written", func() bool { return exists(done) })
+			}
+			if r.hub != nil {
+				r.hub.Close()
+				r.newHub()
+			}
+			r.open()
+			touch(goOn)
+			eventually(t, "the backend has its agent again", func() bool { return r.exec(id, "echo", "works") == "works\n" })
+			eventually(t, "the end is stored", func() bool {
+				return strings.HasSuffix(r.logs(id, sockerless.LogOptions{Tail: 1}), "end\n")
+			})
+			lines, gaps := r.told(id)
+			if len(gaps) != 1 || !strings.Contains(gaps[0], test.gap) || len(lines) == 0 || !strings.HasSuffix(lines[len(lines)-1], "end\n") {
+				t.Errorf("%d lines, gaps %q", len(lines), gaps)
+			}
+		})
+	}
+}
