@@ -2,6 +2,7 @@ package dockerapi
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
@@ -68,6 +69,9 @@ func (u *unframing) Read(b []byte) (int, error) {
 	}
 	n, err := u.Session.Read(b[:min(len(b), u.left)])
 	u.left -= n
+	if u.left > 0 && errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF // the session was cut
+	}
 	return n, err
 }
 

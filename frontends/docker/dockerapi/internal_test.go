@@ -2,6 +2,7 @@ package dockerapi
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io"
@@ -115,6 +116,50 @@ func FuzzFraming(f *testing.F) {
 		var demuxed bytes.Buffer
 		if _, err := stdcopy.StdCopy(&demuxed, io.Discard, &framing{Session: session{bytes.NewReader(output)}}); err != nil || !bytes.Equal(demuxed.Bytes(), output) {
 			t.Errorf("stdcopy: %d bytes of %d, %v", demuxed.Len(), len(output), err)
+		}
+	})
+}
+
+// FuzzUnframing: frames of any kind give what they hold, and their end is an end only between two of them.
+func FuzzUnframing(f *testing.F) {
+	f.Add([]byte("\x01\x00\x00\x00\x00\x00\x00\x03out\x02\x00\x00\x00\x00\x00\x00\x03err"), 2)
+	f.Add([]byte("\x01\x00\x00\x00\x00\x00\x00\x00\xff\x01\x02\x03\xff\xff\xff\xffcut"), 100)
+	f.Fuzz(func(t *testing.T, frames []byte, piece int) {
+		if piece < 1 || piece > 1<<20 {
+			return
+		}
+		var want []byte
+		whole := true
+		for rest := frames; len(rest) > 0; {
+			if len(rest) < frameHeader {
+				whole = false
+				break
+			}
+			size := int(binary.BigEndian.Uint32(rest[4:]))
+			rest = rest[frameHeader:]
+			if size > len(rest) {
+				size, whole = len(rest), false
+			}
+			want, rest = append(want, rest[:size]...), rest[size:]
+			if !whole {
+				break
+			}
+		}
+		u := &unframing{Session: session{bytes.NewReader(frames)}}
+		var got bytes.Buffer
+		buf := make([]byte, piece)
+		for {
+			n, err := u.Read(buf)
+			got.Write(buf[:n])
+			if err != nil {
+				if errors.Is(err, io.EOF) != whole {
+					t.Errorf("whole: %v, and it ends with %v", whole, err)
+				}
+				break
+			}
+		}
+		if !bytes.Equal(got.Bytes(), want) {
+			t.Errorf("%q, want %q", got.Bytes(), want)
 		}
 	})
 }
