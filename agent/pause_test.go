@@ -52,12 +52,13 @@ func eventually(t *testing.T, what string, f func() bool) {
 	t.Fatalf("it does not come to this: %s", what)
 }
 
-// TestPauseStopsWhatMultiplies: loops that fork all the time, in several generations, with sessions of their own.
+// TestPauseStopsWhatMultiplies: loops that fork all the time, in several generations, with sessions of their own. Each waits
+// for what it has made, so that they do not take all of a busy machine's processes.
 func TestPauseStopsWhatMultiplies(t *testing.T) {
 	dir := t.TempDir()
 	b := newBox(t, boxOptions{})
 	b.start(protocol.StartRequest{Process: sh(`cd ` + dir + `
-		for i in 1 2 3; do (while :; do echo x >> loop$i; (true; (true) & ) ; done) & done
+		for i in 1 2 3; do (while :; do echo x >> loop$i; (true; (true) & wait); done) & done
 		setsid sh -c 'while :; do /bin/true; echo x >> session; done' &
 		exec sleep 1000`)})
 	if _, err := b.ExecDetached(b.ctx(), protocol.ExecRequest{ID: "busy", Process: sh("cd " + dir + "; while :; do echo x >> exec; done")}); err != nil {
