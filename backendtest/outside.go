@@ -19,9 +19,17 @@ import (
 
 var logging = []test{
 	{"all, the last lines, one stream", func(s *session) {
-		id := s.create(script("echo 1; sleep 0.05; echo 2 >&2; sleep 0.05; echo 3; sleep 0.05; echo 4"))
+		// The streams are two pipes: what order they have in the log is known only of what is there before the next.
+		id := s.create(script("echo 1; read go; echo 2 >&2; read go; echo 3; echo 4"), func(r *sockerless.CreateRequest) { r.Config.OpenStdin = true })
+		attached := s.attach(id, sockerless.AttachOptions{Stdin: true})
 		exit := s.wait(id, docker.WaitConditionNextExit)
 		s.start(id)
+		for _, line := range []string{"1", "2"} {
+			s.awaitLog(id, line)
+			if _, err := io.WriteString(attached, "\n"); err != nil {
+				s.Fatal(err)
+			}
+		}
 		exit()
 		s.same("all", s.logs(id, everything), "1\n2\n3\n4\n")
 		s.same("tail", s.logs(id, sockerless.LogOptions{Tail: 2}), "3\n4\n")
