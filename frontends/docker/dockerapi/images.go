@@ -221,6 +221,12 @@ func (a *api) listImages(w http.ResponseWriter, r *request) error {
 			users[c.Image]++
 		}
 	}
+	var sharing map[string]int // images that have a layer
+	if r.flag("shared-size") && !r.version.before(42) {
+		if sharing, err = a.layers(r); err != nil {
+			return err
+		}
+	}
 	out := []*imageSummary{}
 	for img, err := range a.backend.Images.List(r.Context(), sockerless.ImageListOptions{All: r.flag("all"), Filters: filters}) {
 		if err != nil {
@@ -230,10 +236,43 @@ func (a *api) listImages(w http.ResponseWriter, r *request) error {
 		if counted {
 			s.Containers = users[img.ID]
 		}
+		if sharing != nil {
+			s.SharedSize = sharedSize(img.Layers, sharing)
+		}
 		out = append(out, s)
 	}
 	writeJSON(w, http.StatusOK, out)
 	return nil
+}
+
+// layers counts the images that have each layer, whatever the list is that was asked for.
+func (a *api) layers(r *request) (map[string]int, error) {
+	images := map[string]int{}
+	for img, err := range a.backend.Images.List(r.Context(), sockerless.ImageListOptions{All: true}) {
+		if err != nil {
+			return nil, err
+		}
+		seen := map[string]bool{}
+		for _, l := range img.Layers {
+			if !seen[l.Digest] {
+				images[l.Digest]++
+			}
+			seen[l.Digest] = true
+		}
+	}
+	return images, nil
+}
+
+// sharedSize is how large those of an image's layers are that other images have too.
+func sharedSize(layers []sockerless.Layer, images map[string]int) (size int64) {
+	seen := map[string]bool{}
+	for _, l := range layers {
+		if images[l.Digest] > 1 && !seen[l.Digest] {
+			size += l.Size
+		}
+		seen[l.Digest] = true
+	}
+	return size
 }
 
 func summarizeImage(img *sockerless.Image, v version) *imageSummary {

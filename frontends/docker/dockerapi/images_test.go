@@ -107,3 +107,29 @@ func TestImages(t *testing.T) {
 		t.Errorf("%s", b)
 	}
 }
+
+// TestSharedSize: how much of an image others have too is told to who asks.
+func TestSharedSize(t *testing.T) {
+	d := start(t)
+	other := d.addImage("other:latest", nil)
+	other.Layers = append(other.Layers, d.images[0].Layers...)
+	alone := d.addImage("alone:latest", nil)
+	alone.Layers = append(alone.Layers, alone.Layers[0]) // twice in one is not shared
+	for query, want := range map[string]map[string]float64{
+		"":               {"busybox:latest": -1, "other:latest": -1, "alone:latest": -1},
+		"?shared-size=1": {"busybox:latest": 1234, "other:latest": 1234, "alone:latest": 0},
+	} {
+		var list []struct {
+			RepoTags   []string
+			SharedSize float64
+		}
+		d.json("GET", "/images/json"+query, nil, 200, &list)
+		got := map[string]float64{}
+		for _, img := range list {
+			got[img.RepoTags[0]] = img.SharedSize
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", query, diff)
+		}
+	}
+}
