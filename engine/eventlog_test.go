@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -249,5 +250,40 @@ func TestMinorEventsGoFirst(t *testing.T) {
 	l.shutdown()
 	if again := kept(t, openEvents(t, dir)); fmt.Sprint(again) != fmt.Sprint(want) {
 		t.Errorf("after a restart: %v", again)
+	}
+}
+
+// BenchmarkEventFanOut is one event on its way to 100 followers.
+func BenchmarkEventFanOut(b *testing.B) {
+	l, err := openEventLog(b.TempDir(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.shutdown()
+	var got sync.WaitGroup
+	for range 100 {
+		go func() { // ends with the log
+			n := l.from(false)
+			for {
+				all, next, changed, closed, _ := l.after(n)
+				n = next
+				for range all {
+					got.Done()
+				}
+				if len(all) == 0 && closed {
+					return
+				}
+				if len(all) == 0 {
+					<-changed
+				}
+			}
+		}()
+	}
+	time.Sleep(100 * time.Millisecond) // until they follow
+	m := numbered(1)
+	for b.Loop() {
+		got.Add(100)
+		l.add(m, false)
+		got.Wait()
 	}
 }
