@@ -12,7 +12,8 @@ import (
 // kernel keeps from pid 1, does the agent any harm.
 func TestSignalsDoTheAgentNoHarm(t *testing.T) {
 	b := newBox(t, boxOptions{})
-	b.start(protocol.StartRequest{Process: sh(`for s in HUP INT QUIT USR1 USR2 ALRM IO PWR TSTP TTIN TTOU; do trap : $s; done; while :; do sleep 0.05; done`)})
+	b.start(protocol.StartRequest{Process: sh(`for s in HUP INT QUIT USR1 USR2 ALRM IO PWR TSTP TTIN TTOU; do trap : $s; done; echo ready; while :; do sleep 0.05; done`)})
+	eventually(t, "the traps are set", func() bool { return b.logs() == "ready\n" })
 	for sig := syscall.Signal(1); sig <= 64; sig++ {
 		switch sig {
 		case syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGTERM, syscall.SIGABRT, 32, 33, 34: // Go leaves the last three as they are

@@ -61,7 +61,7 @@ func dialled(t *testing.T, https, proxied bool, more ...string) *box {
 		url = "https://example.com"
 	}
 	b := newBox(t, boxOptions{who: who, env: append(append(env, "SOCKERLESS_AGENT_LISTEN=", "SOCKERLESS_CALLBACK_URL="+url+"/base/"), more...), noLink: true})
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	l, err := hub.Accept(ctx)
 	if err != nil {
@@ -118,8 +118,14 @@ func TestReverseMode(t *testing.T) {
 
 // The proxy may be told to the agent alone, with a user and a password that nothing in the container sees.
 func TestProxyOfItsOwn(t *testing.T) {
+	who := newCredentials()
+	hub := link.NewHub(link.Backend, func(id string) ([]byte, bool) { return who.secret, id == who.runID }, link.Options{Peer: link.Agent})
+	defer hub.Close()
+	server := httptest.NewServer(hub)
+	defer server.Close()
+	target := server.Listener.Addr().String()
+
 	var authorized atomic.Int64
-	var target string
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if user, password, ok := basicProxyAuth(r); !ok || user != "me" || password != "hunter2" {
 			w.WriteHeader(http.StatusProxyAuthRequired)
@@ -134,15 +140,9 @@ func TestProxyOfItsOwn(t *testing.T) {
 		return "SOCKERLESS_PROXY=" + strings.Replace(proxy.URL, "http://", "http://"+user+"@", 1)
 	}
 
-	who := newCredentials()
-	hub := link.NewHub(link.Backend, func(id string) ([]byte, bool) { return who.secret, id == who.runID }, link.Options{Peer: link.Agent})
-	defer hub.Close()
-	server := httptest.NewServer(hub)
-	defer server.Close()
-	target = server.Listener.Addr().String()
 	const callback = "SOCKERLESS_CALLBACK_URL=http://backend.example"
 	b := newBox(t, boxOptions{who: who, env: []string{"SOCKERLESS_AGENT_LISTEN=", callback, with("me:hunter2"), "HTTP_PROXY=http://127.0.0.1:1"}, noLink: true})
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	l, err := hub.Accept(ctx)
 	if err != nil {

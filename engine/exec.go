@@ -259,7 +259,7 @@ func (x *execution) start(ctx context.Context, opt sockerless.ExecStartOptions) 
 		return nil, err
 	}
 	c.mu.Lock()
-	req := x.request(c.rec.Config, opt)
+	req := x.request(c.rec.Config, c.rec.HostConfig, opt)
 	c.event(events.ActionExecStart+": "+events.Action(strings.Join(x.config.Cmd, " ")), map[string]string{"execID": x.id})
 	c.mu.Unlock()
 	x.mu.Lock()
@@ -300,7 +300,7 @@ func (x *execution) start(ctx context.Context, opt sockerless.ExecStartOptions) 
 }
 
 // request is what the agent is asked to run beside the container's process.
-func (x *execution) request(config *docker.Config, opt sockerless.ExecStartOptions) protocol.ExecRequest {
+func (x *execution) request(config *docker.Config, host *docker.HostConfig, opt sockerless.ExecStartOptions) protocol.ExecRequest {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	req := protocol.ExecRequest{
@@ -311,6 +311,8 @@ func (x *execution) request(config *docker.Config, opt sockerless.ExecStartOptio
 			Dir:  firstOf(x.config.Dir, config.WorkingDir, "/"),
 			User: firstOf(x.config.User, config.User),
 			Tty:  x.config.Tty,
+			// As dockerd has it: an exec is the container's process with another command.
+			Groups: host.GroupAdd, Ulimits: ulimits(host),
 		},
 		Stdin: x.config.Stdin, Stdout: x.config.Stdout, Stderr: x.config.Stderr,
 	}

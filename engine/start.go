@@ -459,7 +459,7 @@ func (r *run) request() protocol.StartRequest {
 			Dir:    config.WorkingDir,
 			User:   config.User,
 			Tty:    config.Tty,
-			Groups: host.GroupAdd,
+			Groups: host.GroupAdd, Ulimits: ulimits(host),
 		},
 		OpenStdin: config.OpenStdin, StdinOnce: config.StdinOnce,
 		// The engine tells it to go when the linger is over; by itself it stays for who still reads.
@@ -470,9 +470,6 @@ func (r *run) request() protocol.StartRequest {
 	if req.Process.Dir == "" {
 		req.Process.Dir = "/"
 	}
-	for _, u := range host.Ulimits {
-		req.Process.Ulimits = append(req.Process.Ulimits, protocol.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
-	}
 	switch {
 	case r.c.size != nil:
 		req.Process.Size = &protocol.Size{Rows: r.c.size.Rows, Cols: r.c.size.Cols}
@@ -481,6 +478,14 @@ func (r *run) request() protocol.StartRequest {
 	}
 	req.Health = healthCheck(config, req.Process)
 	return req
+}
+
+func ulimits(host *docker.HostConfig) []protocol.Ulimit {
+	var all []protocol.Ulimit
+	for _, u := range host.Ulimits {
+		all = append(all, protocol.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
+	}
+	return all
 }
 
 // began records that the process runs.

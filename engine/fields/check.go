@@ -62,6 +62,10 @@ func validate(req *sockerless.CreateRequest) error {
 		return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set.")
 	case h.NanoCPUs > 0 && h.CPUQuota > 0:
 		return invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set.")
+	case h.CPUPeriod != 0 && (h.CPUPeriod < 1000 || h.CPUPeriod > 1_000_000):
+		return invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+	case h.CPUQuota > 0 && h.CPUQuota < 1000:
+		return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)")
 	case h.Memory > 0 && h.MemorySwap > 0 && h.MemorySwap < h.Memory:
 		return invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
 	case h.Memory == 0 && h.MemorySwap > 0:
