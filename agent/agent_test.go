@@ -220,7 +220,7 @@ func sh(script string) protocol.Process {
 }
 
 func (b *box) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	b.t.Cleanup(cancel)
 	return ctx
 }

@@ -293,7 +293,10 @@ func TestFullDiskHoldsTheProcessUp(t *testing.T) {
 				for range 200 {
 					l.room(t.Context())
 					fill(l, 60)
-					if n := len(l.segments); n > 2*memorySegments {
+					l.mu.Lock()
+					n := len(l.segments)
+					l.mu.Unlock()
+					if n > 2*memorySegments {
 						t.Fatalf("%d segments in memory", n)
 					}
 				}
