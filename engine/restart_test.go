@@ -556,3 +556,28 @@ func TestUpdateWithoutALink(t *testing.T) {
 		return r.find(id).RestartCount == 1 && r.find(id).State.Status == docker.StateExited
 	})
 }
+
+// TestStartWhileItIsRestarted finds it running, as in dockerd: nobody waits for a cloud that has no room.
+func TestStartWhileItIsRestarted(t *testing.T) {
+	t.Parallel()
+	r, f := newFaulty(t, rigOptions{})
+	gated, open := gate(t)
+	id := r.create(counter(t, gated+"[ $n = 1 ] && kill -9 $PPID; exec sleep 600"), policy("always"))
+	r.start(id)
+	asked, answer := f.slowStart()
+	open()
+	<-asked
+	started := make(chan error, 1)
+	go func() { started <- r.b.Containers.Start(t.Context(), id) }() // ends with the answer, at the latest
+	select {
+	case err := <-started:
+		refused(t, err, sockerless.ENOTMODIFIED)
+	case <-time.After(5 * time.Second):
+		t.Error("a start waits for the policy's")
+	}
+	close(answer)
+	r.becomes(id, docker.StateRunning)
+	if n := f.calls.start.Load(); n != 2 {
+		t.Errorf("%d executions", n)
+	}
+}

@@ -80,7 +80,7 @@ func (s containerService) Start(ctx context.Context, ref string) error {
 // start begins an attempt, joins one, or says what to wait for before trying again. c.mu is held.
 func (c *container) start() (a *attempt, wait <-chan struct{}, err error) {
 	switch {
-	case c.attempt != nil && !c.attempt.told:
+	case c.attempt != nil && !c.attempt.told && !c.restarting():
 		return c.attempt, nil, nil
 	case c.rec.State.Status == docker.StatePaused:
 		return nil, nil, sockerless.Errorf(sockerless.ECONFLICT, "cannot start a paused container, try unpause instead")
