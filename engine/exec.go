@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -117,6 +118,21 @@ func (t *execTable) exited(id string, exit *protocol.Exit) {
 	t.mu.Unlock()
 	if x != nil && exit != nil {
 		x.end(exit.Code, exit.Time)
+	}
+}
+
+// lost ends the execs of a run that is over, whose agent will say no more of them.
+func (t *execTable) lost(r *run) {
+	t.mu.Lock()
+	all := slices.Collect(maps.Values(t.byID))
+	t.mu.Unlock()
+	for _, x := range all {
+		x.mu.Lock()
+		of := x.started && x.run == r
+		x.mu.Unlock()
+		if of {
+			x.end(codeKilled, time.Now())
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -579,5 +580,43 @@ func TestStartWhileItIsRestarted(t *testing.T) {
 	r.becomes(id, docker.StateRunning)
 	if n := f.calls.start.Load(); n != 2 {
 		t.Errorf("%d executions", n)
+	}
+}
+
+// TestExecsEndWithTheirExecution, also those that nobody asks about.
+func TestExecsEndWithTheirExecution(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{})
+	gated, open := gate(t)
+	id := r.create(counter(t, gated+"[ $n = 1 ] && kill -9 $PPID; exec sleep 600"), policy("always"))
+	r.start(id)
+	idle, err := r.b.Execs.Create(t.Context(), id, sockerless.ExecConfig{Cmd: []string{"echo", "later"}, Stdout: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := r.b.Execs.Create(t.Context(), id, sockerless.ExecConfig{Cmd: []string{"sleep", "600"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.b.Execs.Start(t.Context(), x, sockerless.ExecStartOptions{Detach: true}); err != nil {
+		t.Fatal(err)
+	}
+	since := time.Now()
+	open()
+	eventually(t, "it runs again", func() bool {
+		return r.find(id).RestartCount == 1 && r.find(id).State.Status == docker.StateRunning
+	})
+	if diff := cmp.Diff([]string{idle}, r.find(id).Execs); diff != "" {
+		t.Error(diff)
+	}
+	if all := r.history(id, since); !slices.Contains(all, "exec_die 137") {
+		t.Errorf("%q", all)
+	}
+	s, err := r.b.Execs.Start(t.Context(), idle, sockerless.ExecStartOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, _ := r.read(s, false); out != "later\n" {
+		t.Errorf("exec: %q", out)
 	}
 }

@@ -195,6 +195,9 @@ func (r *run) finish() {
 	if err := r.e.logs.Release(r.c.id); err != nil {
 		r.warn("log records are lost", err)
 	}
+	if r.stage() == stageOver {
+		r.e.execs.lost(r)
+	}
 	r.c.mu.Lock()
 	r.saveHealth()
 	if r.c.run == r {
