@@ -100,6 +100,7 @@ type container struct {
 	changed chan struct{}            // closed when view is another one; nil if nobody waits for that
 	size    *sockerless.TerminalSize // of the terminal, set before the start
 	keep    int                      // restarts under way: AutoRemove waits, and the agent stays
+	turns   int                      // how often this process has stored that the container was paused, or goes on
 	// untold is why a start failed after its asker was told that it goes well. Only that is told to waits: the CLI takes
 	// a wait's error for one of its own, and leaves with 125 whatever the exit code (docker/cli, container/utils.go).
 	untold string

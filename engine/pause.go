@@ -28,10 +28,13 @@ func (s containerService) setPaused(ctx context.Context, ref string, pause bool)
 	if err != nil {
 		return err
 	}
+	var turns int
+	var process time.Time
 	a, err := c.runningAgent(ctx, func(c *container) error {
 		if err := c.mustRun(); err != nil {
 			return err
 		}
+		turns, process = c.turns, c.rec.State.StartedAt
 		return c.mayTurn(pause)
 	})
 	if err != nil {
@@ -52,10 +55,11 @@ func (s containerService) setPaused(ctx context.Context, ref string, pause bool)
 	}
 	for {
 		c.mu.Lock()
-		status, changed := c.rec.State.Status, c.awaitChange()
+		st, changed := c.rec.State, c.awaitChange()
+		turned := c.turns != turns || (st.Status == docker.StatePaused) == pause
 		c.mu.Unlock()
-		if status != docker.StateRunning && status != docker.StatePaused || (status == docker.StatePaused) == pause {
-			return nil // an exit comes after it
+		if turned || st.Status != docker.StateRunning && st.Status != docker.StatePaused || !st.StartedAt.Equal(process) {
+			return nil // what follows a turn, a signal that ends it or an exit, may be stored already
 		}
 		select {
 		case <-changed:
@@ -119,11 +123,15 @@ func (r *run) note(ctx context.Context, ev protocol.Event, action events.Action,
 			if !set(&state) {
 				return true
 			}
+			turns := state.Status != c.rec.State.Status
 			err := c.change(func(rec *record) {
 				rec.State = state
 				rec.Run.LastEvent = ev.Seq
 			})
 			if err == nil {
+				if turns {
+					c.turns++
+				}
 				c.event(action, nil)
 				return true
 			}

@@ -1,0 +1,136 @@
+package engine_test
+
+import (
+	"context"
+	"io"
+	"iter"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	docker "github.com/moby/moby/api/types/container"
+
+	"github.com/sockerless/sockerless"
+	"github.com/sockerless/sockerless/agent/protocol"
+	"github.com/sockerless/sockerless/driver"
+	"github.com/sockerless/sockerless/link"
+	"github.com/sockerless/sockerless/tape"
+	"github.com/sockerless/sockerless/wire"
+)
+
+// scripted is an agent that says what a test wants, at the moment that it wants: what real ones do too, once in a while.
+type scripted struct {
+	*http.ServeMux
+	t    *testing.T
+	r    *rig
+	spec driver.Spec
+
+	mu      sync.Mutex
+	events  []protocol.Event
+	changed chan struct{}
+}
+
+// newScripted starts a container whose agent is scripted and not yet linked.
+func newScripted(t *testing.T, more ...func(*sockerless.CreateRequest)) (a *scripted, id string, started chan error) {
+	t.Helper()
+	r, f := newFaulty(t, rigOptions{reverse: true})
+	a = &scripted{ServeMux: http.NewServeMux(), t: t, r: r, changed: make(chan struct{})}
+	specs := make(chan driver.Spec, 1)
+	f.inject(func(f *faulty) {
+		f.start = func(_ context.Context, spec driver.Spec) (driver.Run, error) {
+			specs <- spec
+			return driver.Run{Container: spec.Container, ID: spec.ID, Job: "job", Execution: "job-1"}, nil
+		}
+	})
+	id = r.create(sh("true"), more...)
+	started = make(chan error, 1)
+	go func() { started <- r.b.Containers.Start(t.Context(), id) }() // ends with the start
+	a.spec = <-specs
+	wire.HandleFeed(a.ServeMux, protocol.PathEvents, func(ctx context.Context, q protocol.EventsRequest, _ io.Reader) iter.Seq2[protocol.Event, error] {
+		return func(yield func(protocol.Event, error) bool) { a.follow(ctx, q.After, yield) }
+	})
+	wire.HandleFeed(a.ServeMux, protocol.PathLogs, func(ctx context.Context, _ protocol.LogsRequest, _ io.Reader) iter.Seq2[tape.Record, error] {
+		return func(func(tape.Record, error) bool) { <-ctx.Done() }
+	})
+	wire.HandleCall(a.ServeMux, protocol.PathAck, func(context.Context, protocol.AckRequest) (struct{}, error) { return struct{}{}, nil })
+	wire.HandleCall(a.ServeMux, protocol.PathRelease, func(context.Context, struct{}) (struct{}, error) { return struct{}{}, nil })
+	return a, id, started
+}
+
+// runs answers every start.
+func (a *scripted) runs() {
+	wire.HandleCall(a.ServeMux, protocol.PathStart, func(context.Context, protocol.StartRequest) (protocol.StartResult, error) {
+		return protocol.StartResult{Pid: 1, Incarnation: 1, Started: time.Now()}, nil
+	})
+}
+
+// link links to the backend, beside the links that there are. end ends the link.
+func (a *scripted) link() (end func()) {
+	a.t.Helper()
+	l, err := link.Dial(a.t.Context(), link.Target{URL: a.r.server.URL + "/agent"}, link.Identity{
+		Role: link.Agent, ID: a.spec.ID, Secret: a.spec.Secret, Hello: link.Hello{Execution: "job-1", BootID: "b"},
+	}, link.Options{})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	server := &http.Server{Handler: a, ReadHeaderTimeout: time.Hour}
+	go server.Serve(l) // ends with the link
+	a.t.Cleanup(func() { server.Close() })
+	return func() { l.Close() }
+}
+
+// tell adds events at once.
+func (a *scripted) tell(events ...protocol.Event) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, ev := range events {
+		ev.Seq, ev.Time = uint64(len(a.events)+1), time.Now()
+		a.events = append(a.events, ev)
+	}
+	close(a.changed)
+	a.changed = make(chan struct{})
+}
+
+func (a *scripted) follow(ctx context.Context, after uint64, yield func(protocol.Event, error) bool) {
+	for {
+		a.mu.Lock()
+		all, changed := slices.Clone(a.events), a.changed
+		a.mu.Unlock()
+		for ; after < uint64(len(all)); after++ {
+			if !yield(all[after], nil) {
+				return
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// TestPauseThatIsOverAtOnce is answered: a signal that ends it came behind it, before the engine had heard of either.
+func TestPauseThatIsOverAtOnce(t *testing.T) {
+	t.Parallel()
+	a, id, started := newScripted(t)
+	a.runs()
+	wire.HandleCall(a.ServeMux, protocol.PathPause, func(context.Context, struct{}) (struct{}, error) {
+		a.tell(protocol.Event{Kind: protocol.EventPaused, Incarnation: 1}, protocol.Event{Kind: protocol.EventUnpaused, Incarnation: 1})
+		return struct{}{}, nil
+	})
+	a.link()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		err := a.r.b.Containers.Pause(ctx, id)
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.r.becomes(id, docker.StateRunning)
+	}
+}
