@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +36,7 @@ type run struct {
 	linked  chan struct{}  // closed while there is an agent
 	joined  []*lateSession // of a start that is under way; guarded by c.mu
 	heard   heard          // guarded by c.mu
+	telling sync.Mutex     // held while the agent is told the restart policy
 
 	// Of the stepping goroutine alone.
 	dialling context.CancelFunc

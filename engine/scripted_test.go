@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -132,5 +133,38 @@ func TestPauseThatIsOverAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		a.r.becomes(id, docker.StateRunning)
+	}
+}
+
+// TestPolicyIsToldAgain when the agent did not answer, although its link never ended.
+func TestPolicyIsToldAgain(t *testing.T) {
+	t.Parallel()
+	a, id, started := newScripted(t)
+	a.runs()
+	told := make(chan protocol.RestartPolicy, 8)
+	var hears atomic.Bool
+	wire.HandleCall(a.ServeMux, protocol.PathRestart, func(_ context.Context, p protocol.RestartPolicy) (struct{}, error) {
+		if !hears.Load() {
+			panic(http.ErrAbortHandler) // the stream ends without an answer
+		}
+		told <- p
+		return struct{}{}, nil
+	})
+	a.link()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	warnings, err := a.r.b.Containers.Update(t.Context(), id, docker.UpdateConfig{RestartPolicy: docker.RestartPolicy{Name: "always"}})
+	if err != nil || len(warnings) != 1 {
+		t.Errorf("%q, %v", warnings, err)
+	}
+	hears.Store(true)
+	select {
+	case p := <-told:
+		if p.Name != "always" {
+			t.Errorf("%+v", p)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the agent was not told again")
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	"github.com/sockerless/sockerless"
-	"github.com/sockerless/sockerless/agent/protocol"
 	"github.com/sockerless/sockerless/engine/fields"
 )
 
@@ -18,15 +17,16 @@ func (s containerService) Update(ctx context.Context, ref string, config docker.
 		return nil, err
 	}
 	warnings, err := c.update(config)
-	r, policy := c.run, policyOf(c.rec.HostConfig)
-	tell := err == nil && c.rec.Run != nil && c.rec.Run.Stage == stageRunning && r != nil && c.rec.Run.Policy != policy
+	r := c.run
+	tell := err == nil && c.rec.Run != nil && c.rec.Run.Stage == stageRunning && r != nil && c.rec.Run.Policy != policyOf(c.rec.HostConfig)
 	c.mu.Unlock()
 	if !tell {
 		return warnings, err
 	}
-	if err := r.call(ctx, func(a *agent) error { return r.tellPolicy(a.ctx, a, policy) }); err != nil {
+	if err := r.call(ctx, func(a *agent) error { return r.tellPolicy(a.ctx, a) }); err != nil {
 		r.warn("an agent has not heard of a restart policy", err)
 		warnings = append(warnings, "the restart policy takes effect when the container's agent is linked again")
+		r.nudge() // the link may not have ended: watch tries again
 	}
 	return warnings, nil
 }
@@ -69,8 +69,13 @@ func (c *container) update(config docker.UpdateConfig) ([]string, error) {
 	return warnings, nil
 }
 
-// tellPolicy gives the agent the policy of now.
-func (r *run) tellPolicy(ctx context.Context, a *agent, policy protocol.RestartPolicy) error {
+// tellPolicy gives the agent the policy of now. One is told after the other, or an older one could be the last.
+func (r *run) tellPolicy(ctx context.Context, a *agent) error {
+	r.telling.Lock()
+	defer r.telling.Unlock()
+	r.c.mu.Lock()
+	policy := policyOf(r.c.rec.HostConfig)
+	r.c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if err := a.client.SetRestart(ctx, policy); err != nil {
@@ -88,13 +93,12 @@ func (r *run) tellPolicy(ctx context.Context, a *agent, policy protocol.RestartP
 func (r *run) repeatPolicy() bool {
 	a := r.agent
 	r.c.mu.Lock()
-	policy := policyOf(r.c.rec.HostConfig)
-	known := r.c.rec.Run.Policy == policy
+	known := r.c.rec.Run.Policy == policyOf(r.c.rec.HostConfig)
 	r.c.mu.Unlock()
 	if a == nil || known {
 		return true // without an agent, the next link is the time
 	}
-	err := r.during(a, func(ctx context.Context) error { return r.tellPolicy(ctx, a, policy) })
+	err := r.during(a, func(ctx context.Context) error { return r.tellPolicy(ctx, a) })
 	if err != nil {
 		r.warn("an agent has not heard of a restart policy", err)
 	}
