@@ -62,7 +62,12 @@ func (r *run) hear(w word) {
 	case protocol.EventStays:
 		record = func() error { return r.c.stays(w.Event) }
 	}
-	if r.record(record) {
+	if r.record(func() error {
+		if w.Seq <= r.c.rec.Run.LastEvent {
+			return nil // it came over an earlier link too
+		}
+		return record()
+	}) {
 		close(w.stored)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	docker "github.com/moby/moby/api/types/container"
 
 	"github.com/sockerless/sockerless"
@@ -166,5 +167,47 @@ func TestPolicyIsToldAgain(t *testing.T) {
 		}
 	case <-time.After(20 * time.Second):
 		t.Error("the agent was not told again")
+	}
+}
+
+// TestExitThatIsToldTwice is one: the link ended, and another came, before the start behind the exit was answered.
+func TestExitThatIsToldTwice(t *testing.T) {
+	t.Parallel()
+	a, id, started := newScripted(t, policy("always"))
+	since := time.Now()
+	exit := protocol.Event{
+		Kind: protocol.EventExited, Incarnation: 1, Exit: &protocol.Exit{Code: 7, Time: time.Now()},
+		Restart: &protocol.Restart{Count: 1, Pause: time.Minute},
+	}
+	heard := make(chan struct{})
+	var starts atomic.Int64
+	answer := http.NewServeMux()
+	wire.HandleCall(answer, protocol.PathStart, func(context.Context, protocol.StartRequest) (protocol.StartResult, error) {
+		time.Sleep(300 * time.Millisecond) // for the event on the second link
+		return protocol.StartResult{Pid: 1, Incarnation: 1, Started: time.Now()}, nil
+	})
+	a.HandleFunc(protocol.PathStart, func(w http.ResponseWriter, req *http.Request) {
+		if starts.Add(1) > 1 {
+			answer.ServeHTTP(w, req)
+			return
+		}
+		_, _ = io.Copy(io.Discard, req.Body) // then the server sees the link's end
+		a.tell(exit)
+		time.Sleep(300 * time.Millisecond) // for the event on the first link
+		close(heard)
+		<-req.Context().Done()
+	})
+	end := a.link()
+	<-heard
+	end()
+	a.link()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	a.r.becomes(id, docker.StateRestarting)
+	a.tell(protocol.Event{Kind: protocol.EventStarted, Incarnation: 2, Pid: 2, Restarts: 1})
+	a.r.becomes(id, docker.StateRunning)
+	if diff := cmp.Diff([]string{"start", "die 7", "start"}, a.r.history(id, since)); diff != "" {
+		t.Error(diff)
 	}
 }
