@@ -62,10 +62,6 @@ func (c *container) resume() error {
 		// A start that nobody waits for any more, and that can be joined or cancelled like any other.
 		r.recovered = c.rec.Run.Stage == stageIntent
 		c.newAttempt(false)
-		if c.rec.State.Starting {
-			c.attempt.shown = true
-			c.attempt.finish(nil)
-		}
 	}
 	c.e.background(r.step) // ends with the run, or with the engine
 	return nil

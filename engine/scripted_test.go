@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"iter"
@@ -17,6 +18,8 @@ import (
 	"github.com/sockerless/sockerless"
 	"github.com/sockerless/sockerless/agent/protocol"
 	"github.com/sockerless/sockerless/driver"
+	"github.com/sockerless/sockerless/engine"
+	"github.com/sockerless/sockerless/engine/store"
 	"github.com/sockerless/sockerless/link"
 	"github.com/sockerless/sockerless/tape"
 	"github.com/sockerless/sockerless/wire"
@@ -25,9 +28,11 @@ import (
 // scripted is an agent that says what a test wants, at the moment that it wants: what real ones do too, once in a while.
 type scripted struct {
 	*http.ServeMux
-	t    *testing.T
-	r    *rig
-	spec driver.Spec
+	t     *testing.T
+	r     *rig
+	f     *faulty
+	store *noIntent
+	spec  driver.Spec
 
 	mu      sync.Mutex
 	events  []protocol.Event
@@ -35,10 +40,15 @@ type scripted struct {
 }
 
 // newScripted starts a container whose agent is scripted and not yet linked.
-func newScripted(t *testing.T, more ...func(*sockerless.CreateRequest)) (a *scripted, id string, started chan error) {
+func newScripted(t *testing.T, o rigOptions, more ...func(*sockerless.CreateRequest)) (a *scripted, id string, started chan error) {
 	t.Helper()
-	r, f := newFaulty(t, rigOptions{reverse: true})
-	a = &scripted{ServeMux: http.NewServeMux(), t: t, r: r, changed: make(chan struct{})}
+	o.reverse = true
+	r, f := newFaulty(t, o)
+	a = &scripted{ServeMux: http.NewServeMux(), t: t, r: r, f: f, changed: make(chan struct{})}
+	a.store = &noIntent{Store: withStore(r).Store}
+	r.close()
+	r.opt.Store = a.store
+	r.open()
 	specs := make(chan driver.Spec, 1)
 	f.inject(func(f *faulty) {
 		f.start = func(_ context.Context, spec driver.Spec) (driver.Run, error) {
@@ -116,7 +126,7 @@ func (a *scripted) follow(ctx context.Context, after uint64, yield func(protocol
 // TestPauseThatIsOverAtOnce is answered: a signal that ends it came behind it, before the engine had heard of either.
 func TestPauseThatIsOverAtOnce(t *testing.T) {
 	t.Parallel()
-	a, id, started := newScripted(t)
+	a, id, started := newScripted(t, rigOptions{})
 	a.runs()
 	wire.HandleCall(a.ServeMux, protocol.PathPause, func(context.Context, struct{}) (struct{}, error) {
 		a.tell(protocol.Event{Kind: protocol.EventPaused, Incarnation: 1}, protocol.Event{Kind: protocol.EventUnpaused, Incarnation: 1})
@@ -140,7 +150,7 @@ func TestPauseThatIsOverAtOnce(t *testing.T) {
 // TestPolicyIsToldAgain when the agent did not answer, although its link never ended.
 func TestPolicyIsToldAgain(t *testing.T) {
 	t.Parallel()
-	a, id, started := newScripted(t)
+	a, id, started := newScripted(t, rigOptions{})
 	a.runs()
 	told := make(chan protocol.RestartPolicy, 8)
 	var hears atomic.Bool
@@ -173,7 +183,7 @@ func TestPolicyIsToldAgain(t *testing.T) {
 // TestExitThatIsToldTwice is one: the link ended, and another came, before the start behind the exit was answered.
 func TestExitThatIsToldTwice(t *testing.T) {
 	t.Parallel()
-	a, id, started := newScripted(t, policy("always"))
+	a, id, started := newScripted(t, rigOptions{}, policy("always"))
 	since := time.Now()
 	exit := protocol.Event{
 		Kind: protocol.EventExited, Incarnation: 1, Exit: &protocol.Exit{Code: 7, Time: time.Now()},
@@ -209,5 +219,66 @@ func TestExitThatIsToldTwice(t *testing.T) {
 	a.r.becomes(id, docker.StateRunning)
 	if diff := cmp.Diff([]string{"start", "die 7", "start"}, a.r.history(id, since)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// noIntent is a store that takes no new run, as if the process died before it.
+type noIntent struct {
+	store.Store
+	on      atomic.Bool
+	refused atomic.Int64
+}
+
+func (s *noIntent) Put(ctx context.Context, table string, item store.Item) (store.Item, error) {
+	if s.on.Load() && bytes.Contains(item.Value, []byte(`"Stage":"intent"`)) {
+		s.refused.Add(1)
+		return store.Item{}, errDead
+	}
+	return s.Store.Put(ctx, table, item)
+}
+
+// TestCrashBeforeAnotherExecution of a start that clients took for done: its replica had gone, and the cloud refuses the
+// next one to the next backend. The container does not run then.
+func TestCrashBeforeAnotherExecution(t *testing.T) {
+	t.Parallel()
+	a, id, started := newScripted(t, rigOptions{engine: engine.Options{StartWait: 300 * time.Millisecond, Linger: time.Minute}})
+	r := a.r
+	var starts atomic.Int64
+	answer := http.NewServeMux()
+	wire.HandleCall(answer, protocol.PathStart, func(context.Context, protocol.StartRequest) (protocol.StartResult, error) {
+		return protocol.StartResult{Pid: 1, Incarnation: 1, Started: time.Now()}, nil
+	})
+	a.HandleFunc(protocol.PathStart, func(w http.ResponseWriter, req *http.Request) {
+		if starts.Add(1) == 1 {
+			answer.ServeHTTP(w, req)
+			return
+		}
+		_, _ = io.Copy(io.Discard, req.Body) // then the server sees the link's end
+		<-req.Context().Done()
+	})
+	end := a.link()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	a.tell(protocol.Event{Kind: protocol.EventExited, Incarnation: 1, Exit: &protocol.Exit{Code: 7, Time: time.Now()}})
+	r.becomes(id, docker.StateExited)
+	r.start(id) // in place; it takes long
+	if st := r.find(id).State; !st.Starting {
+		t.Fatalf("%+v", st)
+	}
+	a.store.on.Store(true)
+	end()
+	eventually(t, "the next execution is to be placed", func() bool { return a.store.refused.Load() > 0 })
+	r.close()
+	a.store.on.Store(false)
+	a.f.inject(func(f *faulty) {
+		f.start = func(context.Context, driver.Spec) (driver.Run, error) {
+			return driver.Run{}, sockerless.Errorf(sockerless.EFORBIDDEN, "cannot start job x: AuthorizationFailed")
+		}
+	})
+	r.open()
+	r.becomes(id, docker.StateExited)
+	if st := r.find(id).State; st.ExitCode != 125 || st.Starting || st.Error != "cannot start job x: AuthorizationFailed" {
+		t.Errorf("%+v", st)
 	}
 }

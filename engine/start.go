@@ -157,12 +157,17 @@ func (c *container) place() (*attempt, error) {
 	return a, nil
 }
 
-// newAttempt: c.mu is held.
+// newAttempt begins an attempt; it goes on with one of an earlier process that looks like a running container already.
+// c.mu is held.
 func (c *container) newAttempt(fresh bool) *attempt {
 	a := &attempt{done: make(chan struct{}), settled: make(chan struct{}), fresh: fresh, auto: c.restarting()}
 	c.attempt = a
 	c.untold = ""
-	if !a.auto {
+	switch {
+	case c.rec.State.Starting:
+		a.shown = true
+		a.finish(nil)
+	case !a.auto:
 		a.timer = time.AfterFunc(c.e.opt.StartWait, func() { c.showStarting(a) })
 	}
 	return a
