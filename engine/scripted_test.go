@@ -3,8 +3,10 @@ package engine_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"iter"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -35,6 +37,8 @@ type scripted struct {
 	spec  driver.Spec
 
 	mu      sync.Mutex
+	conns   []net.Conn
+	isCut   bool
 	events  []protocol.Event
 	changed chan struct{}
 }
@@ -81,7 +85,7 @@ func (a *scripted) runs() {
 // link links to the backend, beside the links that there are. end ends the link.
 func (a *scripted) link() (end func()) {
 	a.t.Helper()
-	l, err := link.Dial(a.t.Context(), link.Target{URL: a.r.server.URL + "/agent"}, link.Identity{
+	l, err := link.Dial(a.t.Context(), link.Target{URL: a.r.server.URL + "/agent", NetDial: a.dial}, link.Identity{
 		Role: link.Agent, ID: a.spec.ID, Secret: a.spec.Secret, Hello: link.Hello{Execution: "job-1", BootID: "b"},
 	}, link.Options{})
 	if err != nil {
@@ -91,6 +95,30 @@ func (a *scripted) link() (end func()) {
 	go server.Serve(l) // ends with the link
 	a.t.Cleanup(func() { server.Close() })
 	return func() { l.Close() }
+}
+
+// dial connects until the cut.
+func (a *scripted) dial(ctx context.Context) (net.Conn, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.isCut {
+		return nil, errors.New("no way")
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", a.r.server.Listener.Addr().String())
+	if err == nil {
+		a.conns = append(a.conns, conn)
+	}
+	return conn, err
+}
+
+// cut cuts every link; none comes back, and none ends before it is given up.
+func (a *scripted) cut() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.isCut = true
+	for _, conn := range a.conns {
+		conn.Close()
+	}
 }
 
 // tell adds events at once.
@@ -281,4 +309,34 @@ func TestCrashBeforeAnotherExecution(t *testing.T) {
 	if st := r.find(id).State; st.ExitCode != 125 || st.Starting || st.Error != "cannot start job x: AuthorizationFailed" {
 		t.Errorf("%+v", st)
 	}
+}
+
+// TestEndWhileSomebodyAttaches over a link that is cut: the cloud's word is not waited with until the link is given up.
+func TestEndWhileSomebodyAttaches(t *testing.T) {
+	t.Parallel()
+	a, id, started := newScripted(t, rigOptions{})
+	joins := make(chan struct{})
+	late := make(chan struct{})
+	answer := http.NewServeMux()
+	wire.HandleCall(answer, protocol.PathStart, func(context.Context, protocol.StartRequest) (protocol.StartResult, error) {
+		return protocol.StartResult{Pid: 1, Incarnation: 1, Started: time.Now()}, nil
+	})
+	a.HandleFunc(protocol.PathStart, func(w http.ResponseWriter, req *http.Request) {
+		a.r.attach(id, sockerless.AttachOptions{Stdout: true}) // behind those that are joined before the start
+		close(late)
+		answer.ServeHTTP(w, req)
+	})
+	a.HandleFunc(protocol.PathAttach, func(_ http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body)
+		close(joins)
+		<-req.Context().Done()
+	})
+	a.link()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	<-late
+	<-joins
+	a.cut()
+	a.r.becomes(id, docker.StateExited)
 }

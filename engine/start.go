@@ -440,6 +440,8 @@ func (r *run) during(a *agent, f func(context.Context) error) error {
 		switch {
 		case what == ended && before == stageLinked:
 			r.gone(n.answer.why(), n.answer.left())
+		case what == ended && len(r.early) == 0: // else watch hears the agent's word first
+			r.lost(n.answer)
 		case what == said: // of the process that has just started: watch records it
 			r.early = append(r.early, n.word)
 			continue
