@@ -355,7 +355,7 @@ func (a *Agent) stop(_ context.Context, req protocol.StopRequest) (struct{}, err
 		return struct{}{}, err
 	}
 	err = a.ask(true, func(i *incarnation) error {
-		if !i.process.signal(sig) {
+		if !a.pass(i, sig) {
 			return errNotRunning()
 		}
 		if req.Grace >= 0 {
@@ -382,7 +382,7 @@ func (a *Agent) signal(_ context.Context, req protocol.SignalRequest) (struct{},
 		return struct{}{}, err
 	}
 	err = a.ask(req.Final, func(i *incarnation) error {
-		if !i.process.signal(sig) {
+		if !a.pass(i, sig) {
 			return errNotRunning()
 		}
 		return nil

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,7 +22,7 @@ const pausePatience = 10 * time.Second
 
 // paused is a container whose processes are stopped.
 type paused struct {
-	// own were stopped already, by somebody inside; they stay so when the container goes on.
+	// own were stopped already, by somebody inside; they stay so when the container goes on. Changed with a.mu held too.
 	own map[procID]bool
 }
 
@@ -92,6 +93,16 @@ func (a *Agent) goOn(sig syscall.Signal) {
 	a.paused = nil
 	i.health.begin()
 	a.events.add(protocol.Event{Kind: protocol.EventUnpaused, Incarnation: i.number})
+}
+
+// pass sends a signal to the process and reports whether it was sent. a.gate and a.mu are held. What would let a paused
+// process go on is kept back: it comes with the pause's end, also to one that was stopped before.
+func (a *Agent) pass(i *incarnation, sig syscall.Signal) bool {
+	if sig != syscall.SIGCONT || a.paused == nil {
+		return i.process.signal(sig)
+	}
+	maps.DeleteFunc(a.paused.own, func(id procID, _ bool) bool { return id.pid == i.process.pid })
+	return !i.process.exited()
 }
 
 // stopDescendants stops every process below this one, parents first: a shell that is stopped itself does not see that

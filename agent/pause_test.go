@@ -271,3 +271,44 @@ func TestPausedTerminal(t *testing.T) {
 		t.Errorf("%+v", exit)
 	}
 }
+
+// TestPauseOutlastsACont: what would let a stopped process go on comes with the pause's end, and not before.
+func TestPauseOutlastsACont(t *testing.T) {
+	b := newBox(t, boxOptions{})
+	res := b.start(protocol.StartRequest{Process: protocol.Process{Args: []string{"/bin/sleep", "1000"}}})
+	send := func(signal string) {
+		t.Helper()
+		if err := b.Signal(b.ctx(), protocol.SignalRequest{Signal: signal}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(when, want string) {
+		t.Helper()
+		if s := b.states()["/bin/sleep 1000"]; s != want {
+			t.Errorf("%s: %s, want %s", when, s, want)
+		}
+	}
+	b.pause()
+	send("CONT")
+	b.cmd.Process.Signal(syscall.SIGCONT) // which the agent passes on
+	time.Sleep(100 * time.Millisecond)
+	is("paused", "T")
+	b.unpause()
+	is("gone on", "S")
+
+	send("STOP")
+	eventually(t, "it is stopped", func() bool { return b.states()["/bin/sleep 1000"] == "T" })
+	b.pause()
+	b.unpause()
+	is("stopped by somebody else", "T")
+	b.pause()
+	send("CONT")
+	is("paused", "T")
+	b.unpause()
+	is("gone on", "S")
+	b.pause()
+	send("KILL")
+	if e := b.exited(res.Incarnation); e.Signal != int(syscall.SIGKILL) {
+		t.Errorf("exit: %+v", e)
+	}
+}

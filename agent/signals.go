@@ -49,9 +49,10 @@ func (a *Agent) handleSignals() (stop func()) {
 				// The platform's way to end a replica. HUP and the like are for the process, which may live on.
 				a.terminate(sig)
 			default:
-				if i, err := a.running(); err == nil {
-					i.process.signal(sig)
-				}
+				_ = a.ask(false, func(i *incarnation) error { // nothing runs: nobody wants it
+					a.pass(i, sig)
+					return nil
+				})
 			}
 		}
 	}()
