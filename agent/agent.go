@@ -370,7 +370,7 @@ func (a *Agent) stop(_ context.Context, req protocol.StopRequest) (struct{}, err
 		return nil
 	})
 	if err == nil && req.Resume {
-		a.goOn(sig)
+		err = a.goOn(sig)
 	}
 	return struct{}{}, err
 }
@@ -388,7 +388,7 @@ func (a *Agent) signal(_ context.Context, req protocol.SignalRequest) (struct{},
 		return nil
 	})
 	if err == nil && req.Final {
-		a.goOn(sig)
+		err = a.goOn(sig)
 	}
 	return struct{}{}, err
 }
@@ -437,7 +437,7 @@ func (a *Agent) release(context.Context, struct{}) (struct{}, error) {
 // terminate does what the platform's SIGTERM asks for: the process gets it, and the agent ends soon after it.
 func (a *Agent) terminate(sig syscall.Signal) {
 	a.leave(&a.terminating, sig)
-	a.goOn(sig)
+	_ = a.goOn(sig) // the platform kills what goes on waiting
 }
 
 // leave begins the agent's end. A start that is under way sees it when it is done.

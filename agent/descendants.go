@@ -2,6 +2,8 @@ package agent
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -19,8 +21,8 @@ const killPatience = 5 * time.Second
 func killDescendants() {
 	deadline := time.Now().Add(killPatience)
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		alive := descendants(os.Getpid())
-		if len(alive) == 0 || time.Now().After(deadline) {
+		alive, err := descendants(os.Getpid())
+		if err == nil && len(alive) == 0 || err != nil && childless() || time.Now().After(deadline) {
 			return
 		}
 		// What is stopped cannot fork, so that even processes which multiply come to an end.
@@ -34,6 +36,11 @@ func killDescendants() {
 	}
 }
 
+// childless reports whether this process has no child, not even one to wait for: then nothing is below it. It needs no /proc.
+func childless() bool {
+	return unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil) == unix.ECHILD
+}
+
 // seen is a process as a scan of /proc found it. Its start time tells it from a later one with the same pid.
 type seen struct {
 	pid, parent int
@@ -43,17 +50,22 @@ type seen struct {
 }
 
 // descendants returns the living processes below a process.
-func descendants(root int) []seen {
-	return slices.DeleteFunc(family(root), func(p seen) bool {
+func descendants(root int) ([]seen, error) {
+	all, err := family(root)
+	return slices.DeleteFunc(all, func(p seen) bool {
 		// A first thread that has ended says nothing of the others.
 		return p.state == 'X' || p.state == 'Z' && p.threads <= 1
-	})
+	}), err
 }
 
 // family returns the processes below a process, the dead ones that nobody has waited for included.
-func family(root int) []seen {
+func family(root int) ([]seen, error) {
+	found, err := scan()
+	if err != nil {
+		return nil, err
+	}
 	children := map[int][]seen{}
-	for _, p := range scan() {
+	for _, p := range found {
 		children[p.parent] = append(children[p.parent], p)
 	}
 	var all []seen
@@ -63,37 +75,57 @@ func family(root int) []seen {
 			all = append(all, p)
 		}
 	}
-	return all
+	return all, nil
 }
 
-func scan() []seen {
+// scan returns all processes. It is an error if one that there may be cannot be looked at: to have missed it would be to
+// take it for ended.
+func scan() ([]seen, error) {
 	dir, err := os.Open("/proc")
 	if err != nil {
-		return nil
+		return nil, fmt.Errorf("cannot list processes: %w", err)
 	}
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
-		return nil
+		return nil, fmt.Errorf("cannot list processes: %w", err)
 	}
 	var all []seen
+	me := false
 	for _, name := range names {
-		if pid, err := strconv.Atoi(name); err == nil {
-			if p, ok := look(pid); ok {
-				all = append(all, p)
-			}
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		b, err := readStatOf(pid)
+		if exhausted(err) {
+			return nil, fmt.Errorf("cannot list processes: %w", err)
+		}
+		if p, ok := parseStat(b); err == nil && ok {
+			all = append(all, p)
+			me = me || pid == os.Getpid()
 		}
 	}
-	return all
+	if !me {
+		return nil, errors.New("cannot list processes: /proc cannot be read")
+	}
+	return all, nil
+}
+
+// exhausted is true for what says nothing of a file, but that there is no descriptor or memory to look at it.
+func exhausted(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
 func look(pid int) (seen, bool) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	b, err := readStatOf(pid)
 	if err != nil {
 		return seen{}, false
 	}
 	return parseStat(b)
 }
+
+func readStatOf(pid int) ([]byte, error) { return os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat") }
 
 // parseStat reads pid, state, parent, threads and start time of a /proc/PID/stat. The name, in parentheses, may hold anything.
 func parseStat(b []byte) (seen, bool) {

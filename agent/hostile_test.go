@@ -1,9 +1,12 @@
 package agent_test
 
 import (
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/protocol"
 )
@@ -30,4 +33,37 @@ func TestSignalsDoTheAgentNoHarm(t *testing.T) {
 	if out, _, code := b.exec(sh("echo here"), ""); out != "here\n" || code != 0 {
 		t.Errorf("%q, %d", out, code)
 	}
+}
+
+// An agent that has no descriptor left to look at /proc with does not take that for the end of all processes.
+func TestLeftProcessesWithoutDescriptors(t *testing.T) {
+	b := newBox(t, boxOptions{})
+	res := b.start(protocol.StartRequest{Process: sh("trap '' TERM; setsid sleep 1003 & exec sleep 1000")})
+	var left int
+	eventually(t, "both run", func() bool {
+		_, rows := b.top("-eo pid,args")
+		for _, row := range rows {
+			if row[1] == "sleep 1003" {
+				left, _ = strconv.Atoi(row[0])
+			}
+		}
+		return left != 0
+	})
+	agent := b.cmd.Process.Pid
+	var before unix.Rlimit
+	if err := unix.Prlimit(agent, unix.RLIMIT_NOFILE, nil, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Prlimit(agent, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: before.Max}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(res.Pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond)
+	if err := unix.Prlimit(agent, unix.RLIMIT_NOFILE, &before, nil); err != nil {
+		t.Fatal(err)
+	}
+	b.exited(res.Incarnation)
+	eventually(t, "what the process left is gone", func() bool { return syscall.Kill(left, 0) == syscall.ESRCH })
 }

@@ -59,8 +59,7 @@ func (a *Agent) stopAll(i *incarnation) error {
 	}
 	own, err := stopDescendants(pausePatience)
 	if err != nil {
-		continueDescendants(own)
-		return err
+		return errors.Join(err, continueDescendants(own))
 	}
 	a.paused = &paused{own: own}
 	a.events.add(protocol.Event{Kind: protocol.EventPaused, Incarnation: i.number})
@@ -72,14 +71,13 @@ func (a *Agent) unpause(context.Context, struct{}) (struct{}, error) {
 	if _, err := a.running(); err != nil {
 		return struct{}{}, err
 	}
-	a.goOn(syscall.SIGCONT)
-	return struct{}{}, nil
+	return struct{}{}, a.goOn(syscall.SIGCONT)
 }
 
 // goOn ends a pause, if there is one, after a signal that the process is to see. SIGKILL needs none to see it.
-func (a *Agent) goOn(sig syscall.Signal) {
+func (a *Agent) goOn(sig syscall.Signal) error {
 	if sig == syscall.SIGKILL {
-		return
+		return nil
 	}
 	a.turning.Lock()
 	defer a.turning.Unlock()
@@ -87,12 +85,15 @@ func (a *Agent) goOn(sig syscall.Signal) {
 	defer a.gate.Unlock()
 	i, err := a.running()
 	if err != nil || a.paused == nil {
-		return
+		return nil
 	}
-	continueDescendants(a.paused.own)
+	if err := continueDescendants(a.paused.own); err != nil {
+		return err
+	}
 	a.paused = nil
 	i.health.begin()
 	a.events.add(protocol.Event{Kind: protocol.EventUnpaused, Incarnation: i.number})
+	return nil
 }
 
 // pass sends a signal to the process and reports whether it was sent. a.gate and a.mu are held. What would let a paused
@@ -118,7 +119,10 @@ func stopDescendants(patience time.Duration) (own map[procID]bool, err error) {
 	quiet := 0
 	for pause := time.Millisecond; quiet < 2; {
 		quiet++
-		all := descendants(os.Getpid())
+		all, err := descendants(os.Getpid())
+		if err != nil {
+			return own, err
+		}
 		parents := map[int]bool{}
 		for _, p := range all {
 			parents[p.parent] = true
@@ -172,12 +176,14 @@ func awaitStill(pid int) {
 }
 
 // continueDescendants lets go on all that is stopped but those, children first.
-func continueDescendants(but map[procID]bool) {
-	for _, p := range slices.Backward(descendants(os.Getpid())) {
+func continueDescendants(but map[procID]bool) error {
+	all, err := descendants(os.Getpid())
+	for _, p := range slices.Backward(all) {
 		if !but[procID{p.pid, p.started}] {
 			_ = p.signal(syscall.SIGCONT) // it has ended, or could not be stopped either
 		}
 	}
+	return err
 }
 
 // still says what the threads of a process do.
@@ -192,6 +198,9 @@ type still struct {
 func stillness(pid int, sent bool) still {
 	var st still
 	entries, err := os.ReadDir(procFile(pid, "task"))
+	if exhausted(err) {
+		return still{running: []int{pid}} // nobody knows
+	}
 	if err != nil {
 		return st // it has ended
 	}
@@ -201,6 +210,9 @@ func stillness(pid int, sent bool) still {
 			continue
 		}
 		b, err := os.ReadFile(filepath.Join(procFile(pid, "task"), e.Name(), "stat"))
+		if exhausted(err) {
+			return still{running: []int{tid}}
+		}
 		if err != nil {
 			continue
 		}

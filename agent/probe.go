@@ -93,14 +93,16 @@ func (p *process) gone(ctx context.Context, patience time.Duration) bool {
 
 // killAll kills a process that leads its group, what is below it, and its group.
 func killAll(c *child) {
-	// What is stopped cannot fork, so the second pass finds all of them.
+	// What is stopped cannot fork, so the second pass finds all of them. Where none can be looked for, its group has to do.
 	for range 2 {
 		c.signal(syscall.SIGSTOP)
-		for _, p := range descendants(c.pid) {
+		below, _ := descendants(c.pid)
+		for _, p := range below {
 			_ = p.signal(syscall.SIGSTOP) // it has ended, or is another user's
 		}
 	}
-	for _, p := range descendants(c.pid) {
+	below, _ := descendants(c.pid)
+	for _, p := range below {
 		_ = p.signal(syscall.SIGKILL) // as above
 	}
 	c.reaper.mu.Lock()

@@ -52,7 +52,9 @@ func (r *reaper) measure(groups cgroups) (s protocol.Stats, all []seen, err erro
 	r.mu.Lock() // nothing is forked or waited for between the readings
 	defer r.mu.Unlock()
 	s.Time = time.Now()
-	all = family(os.Getpid())
+	if all, err = family(os.Getpid()); err != nil {
+		return s, nil, err
+	}
 	known := map[int]bool{os.Getpid(): true}
 	for _, p := range all {
 		known[p.pid] = true

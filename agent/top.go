@@ -3,7 +3,6 @@ package agent
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"strconv"
@@ -65,10 +64,10 @@ func (a *Agent) top(_ context.Context, req protocol.TopRequest) (protocol.TopRes
 func (r *reaper) processes() ([]seen, error) {
 	r.mu.Lock() // no fork is under way
 	defer r.mu.Unlock()
-	if _, ok := look(os.Getpid()); !ok {
-		return nil, fmt.Errorf("cannot list processes: /proc cannot be read")
+	all, err := family(os.Getpid())
+	if err != nil {
+		return nil, err
 	}
-	all := family(os.Getpid())
 	kept := all[:0]
 	for _, p := range all {
 		if c := r.children[p.pid]; c == nil || !c.helper {
