@@ -16,7 +16,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/protocol"
@@ -148,7 +147,7 @@ func newUnpacker(ctx context.Context, req protocol.WriteRequest) (*unpacker, err
 		buf: make([]byte, copySize), parent: place{fd: -1},
 	}
 	if req.CopyUIDGID && req.User != "" {
-		u, err := user.GetExecUserPath(req.User, nil, passwdFile, groupFile)
+		u, err := findUser(req.User, nil)
 		if err != nil {
 			closeFD(x.root)
 			return nil, wire.Errorf(protocol.CodeNoUser, "%v", err)

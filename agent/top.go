@@ -121,8 +121,12 @@ func (p *psShared) name(kind string, id int) string {
 	}
 	if !p.read {
 		p.read = true
-		p.users, _ = user.ParsePasswdFile(passwdFile) // without one there are numbers
-		p.groups, _ = user.ParseGroupFile(groupFile)
+		users, done := openUsers(passwdFile)
+		p.users, _ = user.ParsePasswd(users) // what cannot be read has numbers
+		done()
+		groups, done := openUsers(groupFile)
+		p.groups, _ = user.ParseGroup(groups)
+		done()
 	}
 	name := number(id)
 	if kind == "u" {

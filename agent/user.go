@@ -2,8 +2,10 @@ package agent
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/moby/sys/user"
@@ -39,7 +41,7 @@ func findIdentity(spec string, added []string) (identity, error) {
 	if spec == "" {
 		defaults.Uid, defaults.Gid = uid, gid
 	}
-	found, err := user.GetExecUserPath(spec, defaults, passwdFile, groupFile)
+	found, err := findUser(spec, defaults)
 	if err != nil {
 		return identity{}, wire.Errorf(protocol.CodeNoUser, "%v", err)
 	}
@@ -50,7 +52,9 @@ func findIdentity(spec string, added []string) (identity, error) {
 		id.uid, id.gid, id.groups = found.Uid, found.Gid, found.Sgids
 	}
 	if len(added) > 0 {
-		more, err := user.GetAdditionalGroupsPath(added, groupFile)
+		group, done := openUsers(groupFile)
+		more, err := user.GetAdditionalGroups(added, group)
+		done()
 		if err != nil {
 			return identity{}, wire.Errorf(protocol.CodeNoUser, "%v", err)
 		}
@@ -75,6 +79,32 @@ func findIdentity(spec string, added []string) (identity, error) {
 	// The platform has chosen the groups that come with the user; without the right to change them, they stay.
 	id.groups = own
 	return id, nil
+}
+
+// findUser resolves name|uid[:group|gid].
+func findUser(spec string, defaults *user.ExecUser) (*user.ExecUser, error) {
+	passwd, done := openUsers(passwdFile)
+	defer done()
+	group, groupDone := openUsers(groupFile)
+	defer groupDone()
+	return user.GetExecUser(spec, defaults, passwd, group)
+}
+
+// maxUserList is how much of a list of users or groups is read.
+const maxUserList = 16 << 20
+
+// openUsers opens a list of users or groups; empty if there is none. The container may have made anything of it: a
+// pipe would never be opened.
+func openUsers(path string) (r io.Reader, done func()) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return strings.NewReader(""), func() {}
+	}
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		f.Close()
+		return strings.NewReader(""), func() {}
+	}
+	return io.LimitReader(f, maxUserList), func() { f.Close() }
 }
 
 // mayChange says whether the agent may become any user.
