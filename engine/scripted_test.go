@@ -36,6 +36,8 @@ type scripted struct {
 	store *noIntent
 	spec  driver.Spec
 
+	records chan tape.Record // what the process writes
+
 	mu      sync.Mutex
 	conns   []net.Conn
 	isCut   bool
@@ -48,7 +50,7 @@ func newScripted(t *testing.T, o rigOptions, more ...func(*sockerless.CreateRequ
 	t.Helper()
 	o.reverse = true
 	r, f := newFaulty(t, o)
-	a = &scripted{ServeMux: http.NewServeMux(), t: t, r: r, f: f, changed: make(chan struct{})}
+	a = &scripted{ServeMux: http.NewServeMux(), t: t, r: r, f: f, records: make(chan tape.Record, 8), changed: make(chan struct{})}
 	a.store = &noIntent{Store: withStore(r).Store}
 	r.close()
 	r.opt.Store = a.store
@@ -68,7 +70,18 @@ func newScripted(t *testing.T, o rigOptions, more ...func(*sockerless.CreateRequ
 		return func(yield func(protocol.Event, error) bool) { a.follow(ctx, q.After, yield) }
 	})
 	wire.HandleFeed(a.ServeMux, protocol.PathLogs, func(ctx context.Context, _ protocol.LogsRequest, _ io.Reader) iter.Seq2[tape.Record, error] {
-		return func(func(tape.Record, error) bool) { <-ctx.Done() }
+		return func(yield func(tape.Record, error) bool) {
+			for {
+				select {
+				case rec := <-a.records:
+					if !yield(rec, nil) {
+						return
+					}
+				case <-ctx.Done():
+					return
+				}
+			}
+		}
 	})
 	wire.HandleCall(a.ServeMux, protocol.PathAck, func(context.Context, protocol.AckRequest) (struct{}, error) { return struct{}{}, nil })
 	wire.HandleCall(a.ServeMux, protocol.PathRelease, func(context.Context, struct{}) (struct{}, error) { return struct{}{}, nil })
@@ -339,4 +352,39 @@ func TestEndWhileSomebodyAttaches(t *testing.T) {
 	<-joins
 	a.cut()
 	a.r.becomes(id, docker.StateExited)
+}
+
+// TestStopOfWhoHasMuchToSay: an exit is told behind the process's output, and that takes as long as the link is slow.
+func TestStopOfWhoHasMuchToSay(t *testing.T) {
+	t.Parallel()
+	a, id, started := newScripted(t, rigOptions{})
+	a.runs()
+	exit := protocol.Exit{Code: 7, Time: time.Now()}
+	wire.HandleCall(a.ServeMux, protocol.PathStop, func(context.Context, protocol.StopRequest) (struct{}, error) {
+		a.tell(protocol.Event{Kind: protocol.EventExited, Incarnation: 1, Exit: &exit, LastLog: 2})
+		return struct{}{}, nil
+	})
+	wire.HandleCall(a.ServeMux, protocol.PathState, func(context.Context, struct{}) (protocol.State, error) {
+		return protocol.State{Phase: protocol.PhaseExited, Incarnation: 1, Exit: &exit, LastLog: 2, LastEvent: 1}, nil
+	})
+	a.link()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan error, 1)
+	go func() {
+		stopped <- a.r.b.Containers.Stop(t.Context(), id, sockerless.StopOptions{Grace: new(time.Duration)})
+	}() // ends with the exit
+	a.records <- tape.Record{Seq: 1, Stream: tape.Stdout, Time: time.Now(), Data: []byte("one\n")}
+	time.Sleep(12 * time.Second) // longer than an agent may be silent
+	a.records <- tape.Record{Seq: 2, Stream: tape.Stdout, Time: time.Now(), Data: []byte("two\n")}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if st := a.r.find(id).State; st.ExitCode != 7 || st.Error != "" {
+		t.Errorf("%+v", st)
+	}
+	if got := a.r.logs(id, sockerless.LogOptions{Tail: -1}); got != "one\ntwo\n" {
+		t.Errorf("logs %q", got)
+	}
 }

@@ -86,17 +86,20 @@ func (c *container) stop(opt sockerless.StopOptions) (<-chan struct{}, error) {
 		if err != nil && !protocol.HasCode(err, protocol.CodeNotRunning) {
 			c.force(r, err)
 		}
-		var late <-chan time.Time
-		if grace >= 0 {
-			timer := time.NewTimer(grace + agentPatience)
-			defer timer.Stop()
-			late = timer.C
+		late := time.NewTimer(max(grace, 0) + agentPatience)
+		defer late.Stop()
+		if grace < 0 {
+			late.Stop()
 		}
 		for told := false; !told; {
 			select {
 			case <-w.told:
 				told = true
-			case <-late:
+			case <-late.C:
+				if r.hasExited() { // it comes behind the output
+					late.Reset(agentPatience)
+					continue
+				}
 				c.force(r, errors.New("the exit was not told"))
 			case <-c.e.ctx.Done():
 				return
@@ -157,6 +160,16 @@ func (r *run) call(ctx context.Context, f func(*agent) error) error {
 	case <-ctx.Done():
 		return sockerless.Errorf(sockerless.EUNAVAILABLE, "the agent of container %s does not answer", r.c.id[:12])
 	}
+}
+
+// hasExited asks the agent whether the process has ended for good.
+func (r *run) hasExited() bool {
+	var st protocol.State
+	err := r.call(r.e.ctx, func(a *agent) (err error) {
+		st, err = a.client.State(a.ctx)
+		return err
+	})
+	return err == nil && st.Phase == protocol.PhaseExited
 }
 
 // linkedAgent returns the run's agent, waiting for one until ctx ends.
