@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -7,128 +9,248 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"text/tabwriter"
+	"strings"
 	"time"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 )
 
 // measurement is one row: how it is measured, and what is wanted of it.
 type measurement struct {
-	name, unit, target string
-	oursOnly           bool
-	measure            func(context.Context, *host) (float64, error)
-	limit              func(theirs *float64) *float64 // in the row's unit; nil: nothing to hold it against
+	name, unit string
+	want       want
+	only       bool // ours: there is nothing like it to compare
+	measure    func(context.Context, *peer) (float64, error)
 }
 
+// want is what a row is held against.
+type want struct {
+	text  string
+	more  bool    // more is better
+	ratio float64 // of dockerd's; 0: none
+	plus  float64 // added to that
+	apart float64 // the ratio for frontend and backend apart; 0: not held
+	fixed float64 // 0: none
+}
+
+// bulk is how much the streams carry, in MB.
+const bulk = 200
+
 func measurements(runs int, fsyncMillis float64) []measurement {
-	times := func(f float64, plus float64) func(*float64) *float64 {
-		return func(theirs *float64) *float64 {
-			if theirs == nil {
-				return nil
-			}
-			return ptr(*theirs*f + plus)
-		}
-	}
-	fixed := func(v float64) func(*float64) *float64 { return func(*float64) *float64 { return &v } }
+	// Memory comes before the bulk, after which it is another question.
+	few := max(1, min(runs, 5)) // of what takes seconds
+	bulkWant := want{text: ">= 0.8x dockerd and 240; 0.6x apart", more: true, ratio: .8, apart: .6, fixed: 240}
 	return []measurement{
 		{
-			name: "create, API", unit: "ms", target: "<= 1.2x dockerd + one fsync", limit: times(1.2, fsyncMillis),
-			measure: func(ctx context.Context, h *host) (float64, error) {
-				return median(runs, func() error {
-					_, err := create(ctx, h)
-					return err
-				})
+			name: "create, API", unit: "ms", want: want{text: "<= 1.2x dockerd + one fsync", ratio: 1.2, plus: fsyncMillis},
+			measure: func(ctx context.Context, p *peer) (float64, error) {
+				return median(runs, func() error { return create(ctx, p) })
 			},
 		},
 		{
-			name: "docker run --rm IMAGE true", unit: "ms", target: "<= 1.5x dockerd", limit: times(1.5, 0),
-			measure: func(ctx context.Context, h *host) (float64, error) {
-				return median(runs, func() error { return h.docker(ctx, "run", "--rm", "--network", h.network(), h.image, "true") })
+			name: "docker run --rm IMAGE true", unit: "ms", want: want{text: "<= 1.5x dockerd", ratio: 1.5},
+			measure: func(ctx context.Context, p *peer) (float64, error) {
+				return median(runs, func() error { return p.run(ctx, "run", "--rm", "--network", p.network(), image, "true") })
 			},
 		},
 		{
-			name: "docker start -a, within the linger", unit: "ms", target: "<= 300 ms", limit: fixed(300),
-			measure: func(ctx context.Context, h *host) (float64, error) {
-				if err := h.docker(ctx, "run", "--name", "bench-start", "--network", h.network(), h.image, "true"); err != nil {
+			name: "docker start -a, within the linger", unit: "ms", want: want{text: "<= 300 ms", fixed: 300},
+			measure: func(ctx context.Context, p *peer) (float64, error) {
+				if err := p.run(ctx, "run", "--name", "bench-start", "--network", p.network(), image, "true"); err != nil {
 					return 0, err
 				}
-				v, err := median(runs, func() error { return h.docker(ctx, "start", "-a", "bench-start") })
-				if err != nil {
-					return 0, err
-				}
-				return v, h.docker(ctx, "rm", "-f", "bench-start")
+				defer p.run(ctx, "rm", "-f", "bench-start") //nolint:errcheck // the folder goes too
+				return median(runs, func() error { return p.run(ctx, "start", "-a", "bench-start") })
 			},
 		},
 		{
-			name: "docker exec true", unit: "ms", target: "<= 0.7x dockerd", limit: times(.7, 0),
-			measure: func(ctx context.Context, h *host) (float64, error) {
-				if err := h.docker(ctx, "run", "-d", "--name", "bench-exec", "--network", h.network(), h.image, "tail", "-f", "/dev/null"); err != nil {
-					return 0, err
-				}
-				v, err := median(runs, func() error { return h.docker(ctx, "exec", "bench-exec", "true") })
-				if err != nil {
-					return 0, err
-				}
-				return v, h.docker(ctx, "rm", "-f", "bench-exec")
-			},
+			name: "docker restart -t 0, in place", unit: "ms", want: want{text: "<= 300 ms", fixed: 300},
+			measure: boxed(func(ctx context.Context, p *peer) (float64, error) {
+				return median(runs, func() error { return p.run(ctx, "restart", "-t", "0", box) })
+			}),
 		},
 		{
-			name: "exec true, API", unit: "ms", target: "", limit: fixed(0),
-			measure: func(ctx context.Context, h *host) (float64, error) {
-				if err := h.docker(ctx, "run", "-d", "--name", "bench-exec", "--network", h.network(), h.image, "tail", "-f", "/dev/null"); err != nil {
-					return 0, err
-				}
-				v, err := median(runs, func() error { return execTrue(ctx, h) })
-				if err != nil {
-					return 0, err
-				}
-				return v, h.docker(ctx, "rm", "-f", "bench-exec")
-			},
+			name: "docker exec true", unit: "ms", want: want{text: "<= 0.6x dockerd", ratio: .6},
+			measure: boxed(func(ctx context.Context, p *peer) (float64, error) {
+				return median(runs, func() error { return p.run(ctx, "exec", box, "true") })
+			}),
 		},
 		{
-			name: "list of 1,000 stored containers, API", unit: "ms", target: "<= 50 ms", limit: fixed(50), oursOnly: true,
-			measure: func(ctx context.Context, h *host) (float64, error) {
-				have, err := h.client.ContainerList(ctx, client.ContainerListOptions{All: true})
+			name: "exec true, API", unit: "ms", want: want{text: "<= 0.2x dockerd", ratio: .2},
+			measure: boxed(func(ctx context.Context, p *peer) (float64, error) {
+				return median(runs, func() error { return execTrue(ctx, p) })
+			}),
+		},
+		{
+			name: "list of 1,000 stored containers, API", unit: "ms", want: want{text: "<= 50 ms", fixed: 50}, only: true,
+			measure: func(ctx context.Context, p *peer) (float64, error) {
+				have, err := p.Client.ContainerList(ctx, client.ContainerListOptions{All: true})
 				if err != nil {
 					return 0, err
 				}
 				for range 1000 - len(have.Items) {
-					if _, err := create(ctx, h); err != nil {
+					if err := create(ctx, p); err != nil {
 						return 0, err
 					}
 				}
 				return median(runs, func() error {
-					_, err := h.client.ContainerList(ctx, client.ContainerListOptions{All: true})
+					_, err := p.Client.ContainerList(ctx, client.ContainerListOptions{All: true})
 					return err
 				})
 			},
 		},
 		{
-			name: "memory, idle: simulator, backend and frontend in one", unit: "MB RSS", target: "<= 100 MB", limit: fixed(100),
-			measure: func(ctx context.Context, h *host) (float64, error) { return h.rss(ctx) },
+			name: "memory, idle: simulator, backend and frontend", unit: "MB", want: want{text: "<= 100 MB", fixed: 100},
+			measure: func(ctx context.Context, p *peer) (float64, error) { return p.rss(ctx) },
+		},
+		{
+			name: "memory, idle: an agent", unit: "MB", want: want{text: "<= 12 MB", fixed: 12}, only: true,
+			measure: boxed(func(ctx context.Context, p *peer) (float64, error) {
+				status, err := p.Docker(ctx, "exec", box, "sh", "-c", `for p in /proc/[0-9]*; do grep -q sockerless/agent $p/cmdline && cat $p/status; done; true`)
+				if err != nil {
+					return 0, err
+				}
+				return vmRSS(status)
+			}),
+		},
+		{
+			name: "docker exec cat, 200 MB out", unit: "MB/s", want: bulkWant,
+			measure: boxed(func(ctx context.Context, p *peer) (float64, error) {
+				if err := p.run(ctx, "exec", box, "dd", "if=/dev/urandom", "of=/tmp/big", "bs=1000000", fmt.Sprintf("count=%d", bulk)); err != nil {
+					return 0, err
+				}
+				return rate(few, bulk*1e6, func() error { return whole(p.stream(ctx, nil, "exec", box, "cat", "/tmp/big")) })
+			}),
+		},
+		{
+			name: "docker exec -i cat, 200 MB in", unit: "MB/s", want: bulkWant,
+			measure: boxed(func(ctx context.Context, p *peer) (float64, error) {
+				return rate(few, bulk*1e6, func() error {
+					big, err := os.Open(p.big())
+					if err != nil {
+						return err
+					}
+					defer big.Close()
+					_, err = p.stream(ctx, big, "exec", "-i", box, "sh", "-c", "cat >/dev/null")
+					return err
+				})
+			}),
+		},
+		{
+			name: "docker cp, 200 MB in", unit: "MB/s", want: bulkWant,
+			measure: boxed(func(ctx context.Context, p *peer) (float64, error) {
+				return rate(few, bulk*1e6, func() error { return p.run(ctx, "cp", "-q", p.big(), box+":/tmp/big") })
+			}),
+		},
+		{
+			name: "docker cp, 200 MB out", unit: "MB/s", want: bulkWant,
+			measure: boxed(func(ctx context.Context, p *peer) (float64, error) {
+				if err := p.run(ctx, "cp", p.big(), box+":/tmp/big"); err != nil {
+					return 0, err
+				}
+				back := p.big() + "-back"
+				defer os.Remove(back)
+				return rate(few, bulk*1e6, func() error { return p.run(ctx, "cp", "-q", box+":/tmp/big", back) })
+			}),
+		},
+		{
+			name: "docker logs, 100 MB", unit: "MB/s",
+			measure: logged(func(ctx context.Context, p *peer) (float64, error) {
+				return rate(min(few, 3), logBytes, func() error {
+					n, err := p.stream(ctx, nil, "logs", logBox)
+					if err == nil && n != logBytes {
+						err = fmt.Errorf("%d bytes of logs", n)
+					}
+					return err
+				})
+			}),
+		},
+		{
+			name: "logs, 100 MB, API", unit: "MB/s", want: want{text: ">= 5x dockerd", more: true, ratio: 5},
+			measure: logged(func(ctx context.Context, p *peer) (float64, error) {
+				return rate(min(few, 3), logBytes, func() error {
+					logs, err := p.Client.ContainerLogs(ctx, logBox, client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true})
+					if err != nil {
+						return err
+					}
+					defer logs.Close()
+					n, err := io.Copy(io.Discard, logs)
+					if err == nil && n < logBytes {
+						err = fmt.Errorf("%d bytes of logs", n)
+					}
+					return err
+				})
+			}),
 		},
 	}
 }
 
-func (h *host) network() string {
-	if h.name == "dockerd" {
-		return "none" // it runs without a bridge, so that no firewall rule is touched
+// box is the container of a measurement that works in one.
+const box = "bench-box"
+
+// boxed gives a measurement a container that waits.
+func boxed(measure func(context.Context, *peer) (float64, error)) func(context.Context, *peer) (float64, error) {
+	return func(ctx context.Context, p *peer) (float64, error) {
+		if err := p.start(ctx, box, "sleep", "100000"); err != nil {
+			return 0, err
+		}
+		v, err := measure(ctx, p)
+		if err != nil {
+			return 0, err
+		}
+		return v, p.run(ctx, "rm", "-f", box)
 	}
-	return "default"
 }
 
-func create(ctx context.Context, h *host) (string, error) {
-	r, err := h.client.ContainerCreate(ctx, client.ContainerCreateOptions{Image: h.image})
-	return r.ID, err
+// logBox is the container whose logs are read: a million lines of 100 bytes.
+const (
+	logBox   = "bench-logs"
+	logLines = 1_000_000
+	logBytes = 100 * logLines
+)
+
+// logged gives a measurement logs to read.
+func logged(measure func(context.Context, *peer) (float64, error)) func(context.Context, *peer) (float64, error) {
+	return func(ctx context.Context, p *peer) (float64, error) {
+		if err := p.run(ctx, "run", "-d", "--name", logBox, "--network", p.network(), "--log-opt", "max-size=1g", image, "sh", "-c",
+			fmt.Sprintf("yes %s | head -n %d", strings.Repeat("x", 99), logLines)); err != nil {
+			return 0, err
+		}
+		if err := p.run(ctx, "wait", logBox); err != nil {
+			return 0, err
+		}
+		v, err := measure(ctx, p)
+		if err != nil {
+			return 0, err
+		}
+		return v, p.run(ctx, "rm", "-f", logBox)
+	}
 }
 
-func execTrue(ctx context.Context, h *host) error {
-	e, err := h.client.ExecCreate(ctx, "bench-exec", client.ExecCreateOptions{AttachStdout: true, Cmd: []string{"true"}})
+// big is a file of bulk MB on this side.
+func (p *peer) big() string {
+	return filepath.Join(os.TempDir(), fmt.Sprintf("sockerless-bench-%d", os.Getpid()))
+}
+
+func whole(n int64, err error) error {
+	if err == nil && n != bulk*1e6 {
+		return fmt.Errorf("%d bytes came", n)
+	}
+	return err
+}
+
+func create(ctx context.Context, p *peer) error {
+	_, err := p.Client.ContainerCreate(ctx, client.ContainerCreateOptions{Image: image, Config: &container.Config{}})
+	return err
+}
+
+func execTrue(ctx context.Context, p *peer) error {
+	e, err := p.Client.ExecCreate(ctx, box, client.ExecCreateOptions{AttachStdout: true, Cmd: []string{"true"}})
 	if err != nil {
 		return err
 	}
-	s, err := h.client.ExecAttach(ctx, e.ID, client.ExecAttachOptions{})
+	s, err := p.Client.ExecAttach(ctx, e.ID, client.ExecAttachOptions{})
 	if err != nil {
 		return err
 	}
@@ -136,33 +258,20 @@ func execTrue(ctx context.Context, h *host) error {
 	if _, err := io.Copy(io.Discard, s.Reader); err != nil {
 		return err
 	}
-	r, err := h.client.ExecInspect(ctx, e.ID, client.ExecInspectOptions{})
+	r, err := p.Client.ExecInspect(ctx, e.ID, client.ExecInspectOptions{})
 	if err == nil && r.ExitCode != 0 {
 		err = fmt.Errorf("exit code %d", r.ExitCode)
 	}
 	return err
 }
 
-// coldStart measures `docker run --rm true` with 30 s of provisioning injected, and prints what is left of it.
-func coldStart(ctx context.Context, dir string) (row, error) {
-	dir = filepath.Join(dir, "cold")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return row{}, err
-	}
-	const provisioning = 30 * time.Second
-	h, err := startSockerless(ctx, dir, "-sim-calm", "-sim-provisioning", provisioning.String())
-	if err != nil {
-		return row{}, err
-	}
-	defer h.stop()
-	millis, err := median(1, func() error { return h.docker(ctx, "run", "--rm", h.image, "true") })
-	return row{
-		name: "our own overhead over 30 s of provisioning", unit: "ms", target: "<= 1 s",
-		ours: millis - float64(provisioning.Milliseconds()), limit: ptr(1000.0),
-	}, err
+// rate is median in MB/s of so many bytes.
+func rate(n int, bytes float64, f func() error) (float64, error) {
+	millis, err := median(n, f)
+	return bytes / 1e6 / millis * 1000, err
 }
 
-// median runs f once to warm up and then n times, and returns the median in milliseconds.
+// median runs f once to warm up and then n times, and returns the median in milliseconds. With n = 1 there is no warm-up.
 func median(n int, f func() error) (float64, error) {
 	var took []float64
 	for i := range n + 1 {
@@ -193,32 +302,4 @@ func medianFsync(dir string, n int) (float64, error) {
 		}
 		return f.Sync()
 	})
-}
-
-type row struct {
-	name, unit, target string
-	ours               float64
-	theirs, limit      *float64
-}
-
-type table []row
-
-func (t table) print(w io.Writer) {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "what\tours\tdockerd\tratio\ttarget\t")
-	for _, r := range t {
-		theirs, ratio, verdict := "-", "-", ""
-		if r.theirs != nil {
-			theirs = fmt.Sprintf("%.1f", *r.theirs)
-			ratio = fmt.Sprintf("%.2f", r.ours / *r.theirs)
-		}
-		if r.limit != nil && r.target != "" {
-			verdict = "met"
-			if r.ours > *r.limit {
-				verdict = "missed"
-			}
-		}
-		fmt.Fprintf(tw, "%s\t%.1f %s\t%s\t%s\t%s\t%s\n", r.name, r.ours, r.unit, theirs, ratio, r.target, verdict)
-	}
-	tw.Flush()
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -25,8 +26,9 @@ type Host struct {
 	Registry string // of ours
 	Client   *client.Client
 
-	cmd *exec.Cmd // nil: somebody else's
-	log string
+	cmd   *exec.Cmd   // nil: somebody else's
+	parts []*exec.Cmd // started after it, and ended before
+	log   string
 }
 
 // At returns somebody's host, by its DOCKER_HOST.
@@ -124,12 +126,14 @@ func start(cmd *exec.Cmd, addr, logPath string) (*Host, error) {
 	return h, nil
 }
 
-// Pid is that of the program, 0 if it is somebody else's.
-func (h *Host) Pid() int {
-	if h.cmd == nil {
-		return 0
+// Pids are those of the programs that were started.
+func (h *Host) Pids() (pids []int) {
+	for _, cmd := range append([]*exec.Cmd{h.cmd}, h.parts...) {
+		if cmd != nil {
+			pids = append(pids, cmd.Process.Pid)
+		}
 	}
-	return h.cmd.Process.Pid
+	return pids
 }
 
 // Log is the end of what the program has said.
@@ -147,8 +151,12 @@ func (h *Host) Stop() error {
 	if h.cmd == nil {
 		return nil
 	}
-	h.cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended by itself, which Wait tells
-	return h.cmd.Wait()
+	var errs []error
+	for _, cmd := range slices.Backward(append([]*exec.Cmd{h.cmd}, h.parts...)) {
+		cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended by itself, which Wait tells
+		errs = append(errs, cmd.Wait())
+	}
+	return errors.Join(errs...)
 }
 
 // Docker runs the docker CLI against the host and returns what it printed.
