@@ -23,7 +23,7 @@ func parseSignal(name string) (syscall.Signal, error) {
 // forwarded are passed on to the process when the agent gets them. To ask for a signal also makes its action in what
 // the agent starts the default one, whatever the agent itself was started with.
 var forwarded = []os.Signal{
-	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCONT,
+	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCONT,
 	syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGALRM, syscall.SIGWINCH, syscall.SIGIO, syscall.SIGPWR,
 }
 
@@ -40,24 +40,28 @@ var harmless = []os.Signal{
 func (a *Agent) handleSignals() (stop func()) {
 	got := make(chan os.Signal, 16)
 	signal.Notify(got, forwarded...)
+	// The platform's way to end a replica. HUP and the like are for the process, which may live on; they wait for a start
+	// or a pause that is under way, and must not take the place of this one meanwhile.
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, syscall.SIGTERM)
 	signal.Notify(make(chan os.Signal, 1), harmless...)
 	go func() { // ends with stop
+		for range end {
+			a.terminate(syscall.SIGTERM)
+		}
+	}()
+	go func() { // ends with stop
 		for s := range got {
-			sig := s.(syscall.Signal)
-			switch sig {
-			case syscall.SIGTERM:
-				// The platform's way to end a replica. HUP and the like are for the process, which may live on.
-				a.terminate(sig)
-			default:
-				_ = a.ask(false, func(i *incarnation) error { // nothing runs: nobody wants it
-					a.pass(i, sig)
-					return nil
-				})
-			}
+			_ = a.ask(false, func(i *incarnation) error { // nothing runs: nobody wants it
+				a.pass(i, s.(syscall.Signal))
+				return nil
+			})
 		}
 	}()
 	return func() {
-		signal.Stop(got)
-		close(got)
+		for _, c := range []chan os.Signal{end, got} {
+			signal.Stop(c)
+			close(c)
+		}
 	}
 }
