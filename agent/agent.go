@@ -131,6 +131,7 @@ func New(s Settings, version string, log *slog.Logger) (*Agent, error) {
 			return nil, fmt.Errorf("cannot use %s: %w", name, err)
 		}
 	}
+	keepThreads()
 	boot := make([]byte, 16)
 	rand.Read(boot)
 	r, err := newReaper()

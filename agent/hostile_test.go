@@ -1,7 +1,12 @@
 package agent_test
 
 import (
+	"fmt"
+	"io"
+	"os"
 	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -66,4 +71,64 @@ func TestLeftProcessesWithoutDescriptors(t *testing.T) {
 	}
 	b.exited(res.Incarnation)
 	eventually(t, "what the process left is gone", func() bool { return syscall.Kill(left, 0) == syscall.ESRCH })
+}
+
+// With as many processes as the user may have, none of which ends, the agent still answers, and ends all of them. It has
+// a limit of its own here; in a replica the platform sets one.
+func TestAgentOutlivesAForkBomb(t *testing.T) {
+	needsRoot(t)
+	uid := 50000 + os.Getpid()%10000 // of nobody else, for the limit is the user's
+	b := newBox(t, boxOptions{
+		credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)},
+		wrap:       []string{"sh", "-c", `ulimit -p 80; exec "$0"`},
+	})
+	b.start(protocol.StartRequest{
+		Process: sh("(while sleep 1000 & do :; done) 2>/dev/null; (while sleep 1000 & do :; done) 2>/dev/null; echo full; exec sleep 1000"), Linger: time.Minute,
+	})
+	for r, err := range b.Logs(b.ctx(), protocol.LogsRequest{Follow: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(r.Data), "full") {
+			break
+		}
+	}
+	// What blocks a thread of the agent each, at a time.
+	var all sync.WaitGroup
+	for i := range 120 {
+		all.Go(func() {
+			req := protocol.ExecRequest{ID: fmt.Sprint(i), Process: sh("true"), Stdout: true}
+			if s, err := b.Exec(b.ctx(), req); err == nil {
+				s.Close()
+			}
+			b.Stat(b.ctx(), "/etc/passwd")
+			if _, body, err := b.Read(b.ctx(), "/etc"); err == nil {
+				io.Copy(io.Discard, io.LimitReader(body, 256<<10))
+				body.Close()
+			}
+		})
+	}
+	all.Wait()
+	if _, err := b.State(b.ctx()); err != nil {
+		t.Fatalf("%v\n%s", err, b.stderr)
+	}
+	if err := b.Signal(b.ctx(), protocol.SignalRequest{Signal: "KILL"}); err != nil {
+		t.Fatal(err)
+	}
+	b.exited(1)
+	if n := processesOf(uid); n != 1 {
+		t.Errorf("%d processes of the user are there, want the agent", n)
+	}
+}
+
+// processesOf counts the living processes of a user.
+func processesOf(uid int) (n int) {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		status, err := os.ReadFile("/proc/" + e.Name() + "/status")
+		if err == nil && strings.Contains(string(status), fmt.Sprintf("\nUid:\t%d\t", uid)) && !strings.Contains(string(status), "State:\tZ") {
+			n++
+		}
+	}
+	return n
 }
