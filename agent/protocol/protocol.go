@@ -5,8 +5,8 @@
 //
 // The life of an agent: it links, and holds. Start runs the process. When that has ended, the agent lingers until
 // Release or the linger's end; Start within it runs the process again on the same file system. With a restart policy it
-// does so by itself, also while no backend is linked. Records of the log and events are numbered, kept until they are acknowledged, and asked for by number, so a backend that was away misses
-// nothing.
+// does so by itself, also while no backend is linked. Records of the log and events are numbered, kept until they are
+// acknowledged, and asked for by number, so a backend that was away misses nothing.
 package protocol
 
 import (
