@@ -13,8 +13,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// modes are the ways in which backend and agent find each other.
-var modes = []string{"reverse", "forward"}
+// modes are the ways in which the programs find each other: agents dial the backend; it dials them; and as the first,
+// with the frontend on another machine than the backend.
+var modes = []string{"reverse", "forward", "apart"}
 
 func TestSessions(t *testing.T) {
 	bin := programs(t)
@@ -30,9 +31,12 @@ func TestSessions(t *testing.T) {
 		}
 		name := strings.TrimSuffix(filepath.Base(script), ".txtar")
 		for _, mode := range modes {
-			// A script says in its head that it runs in both modes, or that it is for the soak only.
+			// A script says in its head in which modes it runs, and whether it is for the soak only.
 			head, _, _ := strings.Cut(string(text), "\n\n")
-			if mode == "forward" && !strings.Contains(head, "Both agent modes.") {
+			switch {
+			case mode == "forward" && !strings.Contains(head, "Both agent modes.") && !strings.Contains(head, "All modes."):
+				continue
+			case mode == "apart" && !strings.Contains(head, "All modes."):
 				continue
 			}
 			t.Run(name+"/"+mode, func(t *testing.T) {

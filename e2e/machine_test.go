@@ -21,13 +21,15 @@ import (
 // machine is what one session runs on: three processes, and their folders.
 type machine struct {
 	bin, dir string
-	mode     string // "reverse" or "forward"
+	mode     string // one of modes
 	socket   string
 	port     int    // of the backend; it stays the same over restarts, since agents come back to it
 	mark     int    // the last request that `sim mark` has forgotten
 	said     string // by the last program of `exitcode`
-	proxy    *proxy // between agents and backend; nil: none
 	programs string // folder of programs that are used before those of bin
+
+	proxy     *proxy // a bad network; nil: none
+	proxyAddr string
 
 	sim               *simulator
 	backend, frontend *program
@@ -135,16 +137,28 @@ func (m *machine) simEnv() []string {
 	return env
 }
 
+// resolver is the setting that says who knows the names of executions.
+const resolver = "SOCKERLESS_ACA_RESOLVER"
+
+// farBackend is the backend's name for a frontend on another machine, which reaches it through an HTTP proxy alone.
+const farBackend = "backend.example:9100"
+
 func (m *machine) startBackend() error {
 	env := append(m.simEnv(), "SOCKERLESS_DATA_DIR="+filepath.Join(m.dir, "backend"), "SOCKERLESS_ACA_LINGER=20s")
-	if m.mode == "reverse" {
-		port := m.port
-		if m.proxy != nil {
-			port = m.proxy.port()
-		}
-		env = append(env, fmt.Sprintf("SOCKERLESS_CALLBACK_URL=http://host.azuresim.internal:%d", port))
-	}
 	addr := fmt.Sprintf("127.0.0.1:%d", m.port)
+	callback := addr
+	if m.proxy != nil {
+		switch m.mode {
+		case "reverse":
+			callback = m.proxyAddr
+		case "forward":
+			env = append(env, resolver+"="+m.proxyAddr)
+		}
+	}
+	if m.mode != "forward" {
+		_, port, _ := net.SplitHostPort(callback)
+		env = append(env, "SOCKERLESS_CALLBACK_URL=http://host.azuresim.internal:"+port)
+	}
 	p, out, err := m.start("sockerless-backend-aca", []string{"-addr", addr}, env)
 	if err != nil {
 		return err
@@ -156,7 +170,12 @@ func (m *machine) startBackend() error {
 
 func (m *machine) startFrontend() error {
 	env := []string{"SOCKERLESS_DATA_DIR=" + filepath.Join(m.dir, "backend")}
-	p, out, err := m.start("sockerless-frontend-docker", []string{"-backend", fmt.Sprintf("http://localhost:%d", m.port), "-addr", "unix://" + m.socket}, env)
+	backend := fmt.Sprintf("localhost:%d", m.port)
+	if m.mode == "apart" {
+		backend = farBackend
+		env = append(env, "HTTP_PROXY=http://"+m.proxyAddr)
+	}
+	p, out, err := m.start("sockerless-frontend-docker", []string{"-backend", "http://" + backend, "-addr", "unix://" + m.socket}, env)
 	if err != nil {
 		return err
 	}

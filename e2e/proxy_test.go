@@ -1,24 +1,27 @@
 package e2e
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"net"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/miekg/dns"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// proxy is a bad network between agents and backend: it passes TCP connections on, and cuts or stalls them on command.
+// proxy is a bad network: it passes TCP connections on, and cuts or stalls them on command.
 type proxy struct {
-	listener net.Listener
-	to       string
-
 	mu      sync.Mutex
 	change  *sync.Cond
+	doors   []net.Listener
 	conns   map[net.Conn]bool
 	stalled bool
 	goes    bool  // with the next cut after bytes, refuse begins
@@ -29,46 +32,70 @@ type proxy struct {
 	done    int   // cuts that have hit a connection
 }
 
-func newProxy(to string) (*proxy, error) {
-	port, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		return nil, err
-	}
-	p := &proxy{listener: l, to: to, conns: map[net.Conn]bool{}}
+func newProxy() *proxy {
+	p := &proxy{conns: map[net.Conn]bool{}}
 	p.change = sync.NewCond(&p.mu)
-	go p.serve() // ends with close
-	return p, nil
+	return p
 }
 
-func (p *proxy) port() int { return p.listener.Addr().(*net.TCPAddr).Port }
+// listen opens a door at addr: who comes in there is led to where reach leads.
+func (p *proxy) listen(addr string, reach func(from net.Conn) (net.Conn, error)) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	p.set(func() { p.doors = append(p.doors, l) })
+	go p.serve(l, reach) // ends with close
+	return nil
+}
 
-func (p *proxy) serve() {
+// straight leads to addr.
+func straight(addr string) func(net.Conn) (net.Conn, error) {
+	return func(net.Conn) (net.Conn, error) { return net.Dial("tcp", addr) }
+}
+
+// tunnelled leads to addr whoever asks an HTTP proxy for it by name.
+func tunnelled(name, addr string) func(net.Conn) (net.Conn, error) {
+	return func(from net.Conn) (net.Conn, error) {
+		req, err := http.ReadRequest(bufio.NewReader(from)) // a client waits for the answer before it says more
+		if err != nil {
+			return nil, err
+		}
+		if req.Method != http.MethodConnect || req.Host != name {
+			return nil, fmt.Errorf("asked for %s %s", req.Method, req.Host)
+		}
+		to, err := net.Dial("tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		_, err = io.WriteString(from, "HTTP/1.1 200 Connected\r\n\r\n")
+		return to, err
+	}
+}
+
+func (p *proxy) serve(door net.Listener, reach func(net.Conn) (net.Conn, error)) {
 	for {
-		c, err := p.listener.Accept()
+		c, err := door.Accept()
 		if err != nil {
 			return
 		}
-		p.mu.Lock()
-		p.conns[c] = true
-		refuse := p.refuse
-		p.mu.Unlock()
-		if refuse {
-			continue // it is cut with the others
-		}
-		b, err := net.Dial("tcp", p.to)
-		if err != nil {
-			p.drop(c)
-			continue
-		}
-		p.mu.Lock()
-		p.conns[b] = true
-		p.mu.Unlock()
-		go p.pass(c, b) // both end when one of the connections does
-		go p.pass(b, c)
+		go func() { // ends with the connection
+			p.mu.Lock()
+			p.conns[c] = true
+			refuse := p.refuse
+			p.mu.Unlock()
+			if refuse {
+				return // it is cut with the others
+			}
+			b, err := reach(c)
+			if err != nil {
+				p.drop(c)
+				return
+			}
+			p.set(func() { p.conns[b] = true })
+			go p.pass(c, b) // both end when one of the connections does
+			p.pass(b, c)
+		}()
 	}
 }
 
@@ -143,22 +170,76 @@ func (p *proxy) set(f func()) {
 	p.change.Broadcast()
 }
 
-func (p *proxy) close() error {
-	err := p.listener.Close()
-	p.set(func() { p.stalled = false; p.cutAll() })
-	return err
+func (p *proxy) close() {
+	p.set(func() {
+		for _, l := range p.doors {
+			l.Close()
+		}
+		p.stalled = false
+		p.cutAll()
+	})
 }
 
-// proxied: what comes next is on a bad network, see cmdNetwork. It comes before `up`, and is for the reverse mode.
+// proxied: what comes next is on a bad network, see cmdNetwork: agents and backend, or in mode apart frontend and backend.
+// It comes before `up`.
 func cmdProxied(ts *testscript.TestScript, neg bool, args []string) {
 	m := machineOf(ts)
-	var err error
-	m.proxy, err = newProxy(fmt.Sprintf("127.0.0.1:%d", m.port))
+	m.proxy = newProxy()
+	ts.Defer(m.proxy.close)
+	port, err := freePort()
 	ts.Check(err)
-	ts.Defer(func() { m.proxy.close() })
+	m.proxyAddr = fmt.Sprintf("127.0.0.1:%d", port)
+	backend := fmt.Sprintf("127.0.0.1:%d", m.port)
+	switch m.mode {
+	case "reverse": // agents dial the proxy
+		ts.Check(m.proxy.listen(m.proxyAddr, straight(backend)))
+	case "apart": // the frontend does
+		ts.Check(m.proxy.listen(m.proxyAddr, tunnelled(farBackend, backend)))
+	case "forward": // the backend does, wherever it asks for an execution
+		ts.Check(m.proxy.names(m.proxyAddr, func() string { return m.sim.env[resolver] }, ts.Defer))
+	}
 }
 
-// network cut N DURATION: cuts every connection between agents and backend N times, with such a time before each.
+// names serves DNS at addr: every name that the server at upstream knows leads to the agent's port there, through p.
+func (p *proxy) names(addr string, upstream func() string, finally func(func())) error {
+	var mu sync.Mutex
+	found := map[string]net.IP{}
+	packet, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return err
+	}
+	answer := func(w dns.ResponseWriter, q *dns.Msg) {
+		mu.Lock()
+		defer mu.Unlock()
+		m, err := dns.Exchange(q, upstream())
+		if err != nil {
+			m = new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
+		}
+		for _, rr := range m.Answer {
+			a, ok := rr.(*dns.A)
+			if !ok {
+				continue
+			}
+			if found[a.A.String()] == nil {
+				// Beside the simulator's own addresses, which are of 127.64.0.0/10.
+				door := net.IPv4(127, byte(160+rand.IntN(90)), byte(rand.IntN(256)), byte(1+rand.IntN(254)))
+				if err := p.listen(net.JoinHostPort(door.String(), "9111"), straight(net.JoinHostPort(a.A.String(), "9111"))); err != nil {
+					m.Rcode = dns.RcodeServerFailure
+					break
+				}
+				found[a.A.String()] = door
+			}
+			a.A = found[a.A.String()]
+		}
+		w.WriteMsg(m)
+	}
+	server := &dns.Server{PacketConn: packet, Handler: dns.HandlerFunc(answer)}
+	go server.ActivateAndServe() // ends with the session
+	finally(func() { server.Shutdown() })
+	return nil
+}
+
+// network cut N DURATION: cuts every connection there N times, with such a time before each.
 // network cut N BYTES: the same from now on, after so many bytes each; it does not wait.
 // network were N: so many cuts have hit a connection since the last look.
 // network stall DURATION: no byte passes for so long.
@@ -198,7 +279,7 @@ func (p *proxy) command(args []string) error {
 					break
 				}
 				if time.Now().After(deadline) {
-					return errors.New("no agent comes back to be cut off again")
+					return errors.New("nobody comes back to be cut off again")
 				}
 			}
 		}
