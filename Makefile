@@ -49,8 +49,9 @@ bench: setup build ## measure beside a local dockerd, if there is one
 	$(GO) run ./bench
 
 .PHONY: conformance
-conformance: setup-test build ## hold Sockerless, and the dockerd of this machine if there is one, to the table of what Docker answers
+conformance: setup-test build ## hold Sockerless, and the dockerd of this machine if there is one, to what Docker answers; run other people's clients
 	$(GO) test ./conformance -count=1 -timeout 30m -parallel 4 -dockerd -v | grep -v -e '^=== ' -e '^    --- PASS'
+	$(GO) test ./conformance/clients -count=1 -timeout 40m -clients -dockerd -v | grep -v -e '^=== ' -e '^    --- PASS'
 
 .PHONY: bench-link
 bench-link: ## measure the link against raw TLS, layer by layer, and what idle agents cost

@@ -316,10 +316,13 @@ type inspectedImage struct {
 }
 
 func (a *api) inspectImage(w http.ResponseWriter, r *request) error {
-	for _, key := range []string{"manifests", "platform"} {
-		if r.query.Get(key) != "" && (key == "platform" || r.flag(key)) {
-			return sockerless.Errorf(sockerless.EUNSUPPORTED, "cannot use %s: an image has one platform here", key)
+	// manifests asks for those of every platform: engines that keep one platform of an image leave them out of the answer,
+	// and clients (compose, since 1.48) then take the image's own id.
+	if r.query.Get("platform") != "" {
+		if r.flag("manifests") {
+			return sockerless.Errorf(sockerless.EINVALID, "conflicting options: manifests and platform options cannot both be set")
 		}
+		return sockerless.Errorf(sockerless.EUNSUPPORTED, "cannot use platform: an image has one platform here")
 	}
 	img, err := a.backend.Images.Find(r.Context(), r.name)
 	if err != nil {

@@ -99,7 +99,13 @@ func TestImages(t *testing.T) {
 		t.Error(diff)
 	}
 	d.want("GET", "/images/nosuch/json", nil, 404, "No such image: nosuch")
-	d.want("GET", "/images/busybox/json?manifests=1", nil, 501, "cannot use manifests")
+	d.want("GET", "/images/busybox/json?manifests=1&platform={}", nil, 400, "conflicting options: manifests and platform")
+	d.want("GET", "/images/busybox/json?platform={}", nil, 501, "cannot use platform")
+	var inspected map[string]any
+	d.json("GET", "/images/busybox/json?manifests=1", nil, 200, &inspected)
+	if _, ok := inspected["Manifests"]; ok || inspected["Id"] == "" {
+		t.Errorf("manifests of an engine that keeps one platform: %v", inspected)
+	}
 	var removed []map[string]string
 	d.json("DELETE", "/images/busybox?force=1&noprune=1", nil, 200, &removed)
 	if len(removed) != 2 || removed[0]["Untagged"] != "busybox" || removed[1]["Deleted"] == "" {
