@@ -4,7 +4,9 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/protocol"
 	"github.com/sockerless/sockerless/wire"
@@ -420,5 +423,122 @@ func TestWriteMakesHoles(t *testing.T) {
 		if err := syscall.Stat(dir+"/"+name, &st); err != nil || st.Size != size || st.Blocks > 1000 {
 			t.Errorf("%s: %d bytes in %d blocks, %v", name, st.Size, st.Blocks, err)
 		}
+	}
+}
+
+// sparseBomb is an archive of 1.5 KiB whose one file has 1 EiB, all of it a hole, in the old form of GNU tar.
+func sparseBomb(t *testing.T) []byte {
+	t.Helper()
+	body := makeTar(t, tar.Header{Typeflag: tar.TypeReg, Name: "bomb", Format: tar.FormatGNU})
+	head := body[:512]
+	head[156] = tar.TypeGNUSparse
+	const size = 1 << 60
+	big := func(at int, n uint64) {
+		clear(head[at : at+12])
+		head[at] = 0x80
+		binary.BigEndian.PutUint64(head[at+4:at+12], n)
+	}
+	big(386, size) // the map: an empty piece at the end
+	big(398, 0)
+	big(483, size)
+	copy(head[148:156], "        ")
+	sum := 0
+	for _, c := range head {
+		sum += int(c)
+	}
+	copy(head[148:156], fmt.Sprintf("%06o\x00 ", sum))
+	return body
+}
+
+// A few bytes that tell of more zeros than the disk has room for are refused, whatever room they would take.
+func TestWriteOfASparseBomb(t *testing.T) {
+	body := sparseBomb(t)
+	if h, err := tar.NewReader(bytes.NewReader(body)).Next(); err != nil || h.Size != 1<<60 {
+		t.Fatalf("%+v, %v", h, err)
+	}
+	b := newBox(t, boxOptions{})
+	err := b.Write(b.ctx(), protocol.WriteRequest{Path: wire.Bytes(t.TempDir())}, bytes.NewReader(body))
+	wantCode(t, err, protocol.CodeNoSpace)
+}
+
+// What a process puts in the place of a file that is being copied keeps its mode, owner and time: they go to the file that
+// was made.
+func TestWriteOfAReplacedFile(t *testing.T) {
+	b := newBox(t, boxOptions{})
+	dir := t.TempDir()
+	os.WriteFile(dir+"/theirs", []byte("theirs"), 0o600)
+	when := time.Unix(1234567890, 0)
+	os.Chtimes(dir+"/theirs", when, when)
+	h := file("f", strings.Repeat("x", 1<<20))
+	h.Mode, h.Uid, h.Gid, h.ModTime = 0o4777, 12, 34, time.Unix(1e9, 0)
+	if os.Geteuid() != 0 {
+		h.Uid, h.Gid = os.Geteuid(), os.Getegid()
+	}
+	body := makeTar(t, h)
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() { // ends with the copy
+		done <- b.Write(b.ctx(), protocol.WriteRequest{Path: wire.Bytes(dir)}, r)
+		r.Close()
+	}()
+	w.Write(body[:len(body)/2])
+	eventually(t, "the file is there", func() bool { fi, err := os.Stat(dir + "/f"); return err == nil && fi.Size() > 0 })
+	var made, theirs syscall.Stat_t
+	f, err := os.Open(dir + "/f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := errors.Join(os.Remove(dir+"/f"), os.Link(dir+"/theirs", dir+"/f")); err != nil {
+		t.Fatal(err)
+	}
+	w.Write(body[len(body)/2:])
+	w.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	syscall.Stat(dir+"/theirs", &theirs)
+	if theirs.Mode&0o7777 != 0o600 || int(theirs.Uid) != os.Geteuid() || theirs.Mtim.Sec != when.Unix() || theirs.Size != 6 {
+		t.Errorf("theirs is changed: %o, of %d, %d bytes of %d", theirs.Mode, theirs.Uid, theirs.Size, theirs.Mtim.Sec)
+	}
+	syscall.Fstat(int(f.Fd()), &made)
+	if made.Mode&0o7777 != 0o4777 || int(made.Uid) != h.Uid || made.Mtim.Sec != 1e9 || made.Size != 1<<20 {
+		t.Errorf("the copy is not: %o, of %d, %d bytes of %d", made.Mode, made.Uid, made.Size, made.Mtim.Sec)
+	}
+}
+
+// Folders in folders deeper than any path are refused by name before they cost memory, and a diff of theirs too.
+func TestReadOfADeepTree(t *testing.T) {
+	b := newBox(t, boxOptions{})
+	dir := t.TempDir()
+	fd, err := unix.Open(dir, unix.O_DIRECTORY|unix.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := strings.Repeat("d", 200)
+	for range 100 {
+		if err := unix.Mkdirat(fd, name, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		next, err := unix.Openat(fd, name, unix.O_DIRECTORY|unix.O_RDONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(fd)
+		fd = next
+	}
+	unix.Close(fd)
+	const reason = "the paths in it are longer than 8192 bytes"
+	_, r, err := b.Read(b.ctx(), dir)
+	if err == nil { // root looks as it goes
+		_, err = io.Copy(io.Discard, r)
+		r.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), reason) {
+		t.Errorf("cp: %v", err)
+	}
+	_, err = b.changes(protocol.ChangesRequest{Path: wire.Bytes(dir), All: true})
+	if err == nil || !strings.Contains(err.Error(), reason) {
+		t.Errorf("diff: %v", err)
 	}
 }

@@ -8,6 +8,9 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/protocol"
+	"github.com/sockerless/sockerless/wire"
 )
 
 // file is one of the files that a walk comes by: what lstat says, and whether something is mounted there.
@@ -53,7 +56,8 @@ func lookup(at int, base string) (*file, error) {
 }
 
 // walk goes through a tree from directory to directory by descriptors, never by path: a process that changes the tree
-// meanwhile cannot lead it out, and paths may be of any length. Of a directory it holds all names in memory, sorted.
+// meanwhile cannot lead it out, and paths may be longer than the kernel takes. Of a directory it holds all names in memory,
+// sorted.
 type walk struct {
 	top   string
 	own   inode // the agent's own folder, which is left out
@@ -70,6 +74,10 @@ func (a *Agent) walk(t *top, whole bool) *walk {
 }
 
 func (w *walk) path(rel string) string { return filepath.Join(w.top, rel) }
+
+// maxRel is how long a path below a walk's top may be: a walk holds one for each directory above it, and a descriptor. It is
+// twice what the kernel takes in one call.
+const maxRel = 2 * unix.PathMax
 
 // visit calls do for what t names and for all that is below it: a directory before its content, names in the order of
 // their bytes. at is the directory that has f.base. fs.SkipDir leaves a directory's content out. What vanishes meanwhile
@@ -104,6 +112,9 @@ func (w *walk) enter(at int, f *file, do func(at int, f *file) error) error {
 	slices.Sort(names)
 	fd := int(dir.Fd())
 	for _, name := range names {
+		if len(f.rel)+1+len(name) > maxRel {
+			return wire.Errorf(protocol.CodeInvalid, "cannot read %.100s...: the paths in it are longer than %d bytes", w.path(f.rel), maxRel)
+		}
 		child, err := lookup(fd, name)
 		if err == unix.ENOENT { //nolint:errorlint // a bare errno
 			continue

@@ -110,6 +110,8 @@ type unpacker struct {
 	buf     []byte
 	agents  inode // the agent's own folder, which is not touched
 
+	unfolded int64 // the sizes of sparse files so far
+
 	parent place // of the last entry; the next one often has the same
 	name   string
 }
@@ -176,15 +178,25 @@ func (x *unpacker) run(archive io.Reader) error {
 	}
 	// Last, because every file that is made in a directory changes its time.
 	for _, d := range x.dirs {
-		parent, base, err := x.open(d.name, false)
-		if err == nil {
-			err = setTimes(parent.fd, base, d.time, time.Time{})
-		}
-		if err != nil && !tolerable(err) {
+		if err := x.date(d); err != nil && !tolerable(err) {
 			return fileError(x.path(d.name), err)
 		}
 	}
 	return nil
+}
+
+// date sets the time of a directory.
+func (x *unpacker) date(d madeDir) error {
+	parent, base, err := x.open(d.name, false)
+	if err != nil {
+		return err
+	}
+	fd, err := openDir(parent.fd, base)
+	if err != nil {
+		return err
+	}
+	defer closeFD(fd)
+	return setTimes(fd, d.time, time.Time{})
 }
 
 // entry makes one entry.
