@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sockerless/sockerless/frontends/docker/dockerapi/schematest"
 )
 
 // modes are the ways in which the programs find each other: agents dial the backend; it dials them; and as the first,
@@ -22,6 +24,10 @@ func TestSessions(t *testing.T) {
 	scripts, err := filepath.Glob("testdata/*.txtar")
 	if err != nil {
 		t.Fatal(err)
+	}
+	specs, err := schematest.Open()
+	if err != nil {
+		t.Logf("answers are not held to Docker's specification: %v", err)
 	}
 	soak := os.Getenv("SOCKERLESS_SOAK") != ""
 	for _, script := range scripts {
@@ -44,7 +50,7 @@ func TestSessions(t *testing.T) {
 				if strings.Contains(head, "Soak only.") && !soak {
 					t.Skip("takes minutes: make soak runs it")
 				}
-				m := &machine{bin: bin, mode: mode}
+				m := &machine{bin: bin, mode: mode, specs: specs, report: func(err error) { t.Errorf("not as specified: %v", err) }}
 				t.Cleanup(func() {
 					if t.Failed() {
 						t.Log(m.logs())

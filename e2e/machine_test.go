@@ -16,13 +16,15 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sockerless/sockerless/frontends/docker/dockerapi/schematest"
 )
 
 // machine is what one session runs on: three processes, and their folders.
 type machine struct {
 	bin, dir string
 	mode     string // one of modes
-	socket   string
+	socket   string // what clients use: the tap's
 	port     int    // of the backend; it stays the same over restarts, since agents come back to it
 	mark     int    // the last request that `sim mark` has forgotten
 	said     string // by the last program of `exitcode`
@@ -30,6 +32,10 @@ type machine struct {
 
 	proxy     *proxy // a bad network; nil: none
 	proxyAddr string
+
+	specs  *schematest.Specs // nil: Docker's specification is not here
+	tap    *schematest.Tap   // between clients and frontend
+	report func(error)       // told of answers that are not as specified
 
 	sim               *simulator
 	backend, frontend *program
@@ -168,20 +174,31 @@ func (m *machine) startBackend() error {
 	return m.await(p, "sockerless-backend-aca", "tcp", addr)
 }
 
+// startFrontend starts the frontend, and before it, once, what holds its answers to Docker's specification.
 func (m *machine) startFrontend() error {
+	addr := m.socket
+	if m.specs != nil {
+		addr = filepath.Join(m.dir, "f.sock")
+		if m.tap == nil {
+			var err error
+			if m.tap, err = schematest.Listen(m.specs, m.socket, addr, m.report); err != nil {
+				return err
+			}
+		}
+	}
 	env := []string{"SOCKERLESS_DATA_DIR=" + filepath.Join(m.dir, "backend")}
 	backend := fmt.Sprintf("localhost:%d", m.port)
 	if m.mode == "apart" {
 		backend = farBackend
 		env = append(env, "HTTP_PROXY=http://"+m.proxyAddr)
 	}
-	p, out, err := m.start("sockerless-frontend-docker", []string{"-backend", "http://" + backend, "-addr", "unix://" + m.socket}, env)
+	p, out, err := m.start("sockerless-frontend-docker", []string{"-backend", "http://" + backend, "-addr", "unix://" + addr}, env)
 	if err != nil {
 		return err
 	}
 	go io.Copy(io.Discard, out) // ends with the frontend
 	m.frontend = p
-	return m.await(p, "sockerless-frontend-docker", "unix", m.socket)
+	return m.await(p, "sockerless-frontend-docker", "unix", addr)
 }
 
 func (m *machine) hostData() string { return filepath.Join(m.dir, "host") }
@@ -314,6 +331,15 @@ func (m *machine) stop() {
 	}
 	if m.sim != nil {
 		m.sim.end(syscall.SIGTERM)
+	}
+	if m.tap == nil {
+		return
+	}
+	if err := m.tap.Close(); err != nil {
+		m.report(err)
+	}
+	if checked, older := m.tap.Checked(); checked == 0 || older > 0 {
+		m.report(fmt.Errorf("%d answers were held to Docker's specification, %d were in a version that is older than all of them", checked, older))
 	}
 }
 

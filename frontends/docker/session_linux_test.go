@@ -41,6 +41,10 @@ func TestSessions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	specs, err := schematest.Open()
+	if err != nil {
+		t.Logf("answers are not held to Docker's specification: %v", err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
@@ -53,6 +57,11 @@ func TestSessions(t *testing.T) {
 					t.Error(err)
 				}
 			})
+			if specs != nil {
+				if socket, err = tap(t, env, specs, socket); err != nil {
+					return err
+				}
+			}
 			env.Setenv("DOCKER_HOST", "unix://"+socket)
 			env.Setenv("SOCKET", socket)
 			env.Setenv("PATH", filepath.Dir(cli)+string(filepath.ListSeparator)+os.Getenv("PATH"))
@@ -60,6 +69,25 @@ func TestSessions(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"code": exitCode},
 	})
+}
+
+// tap puts Docker's specification between the CLI and a socket: every answer of the session is held to it.
+func tap(t *testing.T, env *testscript.Env, specs *schematest.Specs, to string) (string, error) {
+	socket := filepath.Join(filepath.Dir(to), "tap.sock")
+	session := filepath.Base(env.WorkDir)
+	tap, err := schematest.Listen(specs, socket, to, func(err error) { t.Errorf("%s: not as specified: %v", session, err) })
+	if err != nil {
+		return "", err
+	}
+	env.Defer(func() {
+		if err := tap.Close(); err != nil {
+			t.Error(err)
+		}
+		if checked, older := tap.Checked(); checked == 0 || older > 0 {
+			t.Errorf("%s: %d answers were held to Docker's specification, %d were in a version that is older than all of them", session, checked, older)
+		}
+	})
+	return socket, nil
 }
 
 // code N command...: the command's exit code is N.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/sockerless/sockerless"
+	"github.com/sockerless/sockerless/frontends/docker/dockerapi/schematest"
 )
 
 func TestStatusLine(t *testing.T) {
@@ -207,4 +209,25 @@ func FuzzVersion(f *testing.F) {
 			t.Errorf("%q became %q of %v", path, rest, v)
 		}
 	})
+}
+
+// TestTable: the table has nothing that Docker's newest specification does not list, but for what dockerd serves beside it.
+func TestTable(t *testing.T) {
+	specs, err := schematest.Open()
+	if err != nil {
+		t.Skipf("Docker's specification is not here: %v", err)
+	}
+	spec, version, err := specs.Newest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlisted := map[string]bool{
+		"POST /grpc":         true, // buildx speaks to BuildKit over it
+		"POST /build/cancel": true, // moby/moby daemon/server/router/build
+	}
+	for _, r := range table {
+		if op := r.method + " " + r.path; !slices.Contains(spec.Operations(), op) && !unlisted[op] {
+			t.Errorf("%s is no operation of %s", op, version)
+		}
+	}
 }
