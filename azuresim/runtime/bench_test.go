@@ -59,7 +59,7 @@ func BenchmarkBulk(b *testing.B) {
 		}
 		defer l.Close()
 		_, port, _ := net.SplitHostPort(l.Addr().String())
-		launch(b, rt, sh(fmt.Sprintf("while true; do dd if=/dev/zero bs=256k count=%d status=none | nc %s %s ; done", size>>18, hostName, port)))
+		launch(b, rt, sh(fmt.Sprintf("while true; do dd if=/dev/zero bs=256k count=%d iflag=fullblock status=none | nc %s %s ; done", size>>18, hostName, port)))
 		b.SetBytes(size)
 		buf := make([]byte, 256<<10)
 		for b.Loop() {

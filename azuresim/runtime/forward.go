@@ -21,7 +21,7 @@ import (
 func target(dst netip.Addr) (netip.Addr, bool) {
 	switch {
 	case dst == hostIP:
-		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
+		return loopback, true
 	case subnet.Contains(dst), linkLocal.Contains(dst), dst.IsLoopback(), dst.IsUnspecified(), dst.IsMulticast(), dst == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return netip.Addr{}, false
 	}
@@ -37,12 +37,13 @@ func (n *network) forwardTCP(r *tcp.ForwarderRequest) {
 		r.Complete(true)
 		return
 	}
-	ctx, cancel := context.WithTimeout(n.ctx, 30*time.Second)
-	defer cancel()
-	var dialer net.Dialer
-	out, err := dialer.DialContext(ctx, "tcp4", netip.AddrPortFrom(to, id.LocalPort).String())
+	out, err := dialHost(n.ctx, netip.AddrPortFrom(to, id.LocalPort))
 	if err != nil {
 		r.Complete(true) // the replica sees "connection refused"
+		return
+	}
+	if to == loopback && from.handOver(out, id.RemotePort, id.LocalPort) {
+		r.Complete(false)
 		return
 	}
 	var queue waiter.Queue
@@ -58,7 +59,18 @@ func (n *network) forwardTCP(r *tcp.ForwarderRequest) {
 		return
 	}
 	defer from.untrack(f)
-	splice(gonet.NewTCPConn(&queue, ep), out.(*net.TCPConn))
+	splice(gonet.NewTCPConn(&queue, ep), out)
+}
+
+// dialHost connects to an address as this process sees it.
+func dialHost(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	c, err := new(net.Dialer).DialContext(ctx, "tcp4", to.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
 }
 
 // stream is a TCP connection of either kind.

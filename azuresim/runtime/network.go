@@ -24,7 +24,6 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
-	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 // The virtual network. Its range is one that Azure Container Apps reserves for itself, so nobody can have it elsewhere in
@@ -34,6 +33,7 @@ var (
 	gatewayIP  = netip.MustParseAddr("100.100.0.1")
 	hostIP     = netip.MustParseAddr("100.100.0.254") // translated to the host's loopback
 	firstIP    = netip.MustParseAddr("100.100.1.1")
+	loopback   = netip.MustParseAddr("127.0.0.1")
 	linkLocal  = netip.MustParsePrefix("169.254.0.0/16")
 	gatewayMAC = net.HardwareAddr{0x5a, 0x94, 0xef, 0xe4, 0x0c, 0xdd}
 )
@@ -74,6 +74,9 @@ type attachment struct {
 	gone  bool
 	flows map[*flow]struct{}
 	idle  chan struct{} // closed when the last flow ends after leave was asked for; nil before
+
+	gatesMu sync.Mutex
+	gates   map[uint16]*gate // by the host's port; nil once the replica has left
 }
 
 // flow is one connection through the stack. abort ends it at once, without waiting for a peer that may be gone.
@@ -152,7 +155,7 @@ func (n *network) serveDNS() error {
 // attach makes a network namespace with an interface on this network.
 func (n *network) attach() (*attachment, error) {
 	n.mu.Lock()
-	a := &attachment{net: n, flows: map[*flow]struct{}{}}
+	a := &attachment{net: n, flows: map[*flow]struct{}{}, gates: map[uint16]*gate{}}
 	for tries := 0; ; tries++ {
 		if tries > 1<<16 {
 			n.mu.Unlock()
@@ -178,6 +181,9 @@ func (n *network) attach() (*attachment, error) {
 		delete(n.hosts, a.addr)
 		n.mu.Unlock()
 		return nil, err
+	}
+	if a.space.gateErr != nil {
+		n.log.Warn("the kernel cannot carry a replica's connections to the host", "error", a.space.gateErr)
 	}
 	a.port = newPort(a.space.tap, mac, gatewayMAC)
 	ctx, cancel := context.WithCancel(n.ctx)
@@ -220,6 +226,7 @@ func (a *attachment) leave(linger time.Duration) {
 		f.abort()
 	}
 	a.mu.Unlock()
+	a.closeGates()
 	_ = a.port.Close()
 	a.space.close()
 	a.net.mu.Lock()
@@ -251,49 +258,46 @@ func (a *attachment) untrack(f *flow) {
 	}
 }
 
-// dial connects to a port inside the replica.
+// dial connects to a port inside the replica, from inside its namespace: the kernel's loopback carries the connection.
 func (a *attachment) dial(ctx context.Context, toPort uint16) (net.Conn, error) {
+	to := netip.AddrPortFrom(a.addr, toPort)
 	fail := func(err error) (net.Conn, error) {
-		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(a.addr, toPort)), Err: err}
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(to), Err: err}
 	}
-	var queue waiter.Queue
-	ep, terr := a.net.stack.NewEndpoint(tcp.ProtocolNumber, ipv4.ProtocolNumber, &queue)
-	if terr != nil {
-		return fail(errors.New(terr.String()))
-	}
-	f := &flow{abort: ep.Abort}
-	if !a.track(f) {
-		ep.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d := &dialed{}
+	d.ended = func() { a.untrack(d.flow) }
+	d.flow = &flow{abort: cancel}
+	if !a.track(d.flow) {
 		return fail(syscall.EHOSTUNREACH)
 	}
-	entry, ready := waiter.NewChannelEntry(waiter.WritableEvents)
-	queue.EventRegister(&entry)
-	defer queue.EventUnregister(&entry)
-	terr = ep.Connect(tcpip.FullAddress{NIC: nic, Addr: address(a.addr), Port: toPort})
-	if _, started := terr.(*tcpip.ErrConnectStarted); started {
-		select {
-		case <-ctx.Done():
-			a.untrack(f)
-			ep.Abort()
-			return fail(ctx.Err())
-		case <-ready:
+	err := a.space.run(func() error {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp4", to.String())
+		if err == nil {
+			d.TCPConn = c.(*net.TCPConn)
 		}
-		terr = ep.LastError()
+		return err
+	})
+	if err != nil {
+		d.ended()
+		return nil, err
 	}
-	if terr != nil {
-		a.untrack(f)
-		ep.Close()
-		if _, refused := terr.(*tcpip.ErrConnectionRefused); refused {
-			return fail(syscall.ECONNREFUSED)
-		}
-		return fail(errors.New(terr.String()))
+	a.mu.Lock()
+	gone := a.gone
+	d.flow.abort = func() { reset(d.TCPConn) }
+	a.mu.Unlock()
+	if gone {
+		d.Close()
+		return fail(syscall.EHOSTUNREACH)
 	}
-	return &dialed{TCPConn: gonet.NewTCPConn(&queue, ep), ended: func() { a.untrack(f) }}, nil
+	return d, nil
 }
 
 // dialed is a connection into a replica; CloseWrite half-closes it.
 type dialed struct {
-	*gonet.TCPConn
+	*net.TCPConn
+	flow  *flow
 	once  sync.Once
 	ended func()
 }

@@ -6,8 +6,8 @@
 //
 // A replica has a network namespace of its own, shared by its containers, with one interface on a virtual network in this
 // process (network.go): no firewall rule, bridge or route of the host is touched. It reaches the host's loopback as
-// host.azuresim.internal, the internet as this process does, and nothing reaches it but Replica.DialContext and its
-// neighbours. Its file systems are mounted in a mount namespace that this process alone holds, so that neither mounts nor
+// host.azuresim.internal (TCP by the kernel, see gate.go), the internet as this process does, and nothing reaches it but
+// Replica.DialContext and its neighbours. Its file systems are mounted in a mount namespace that this process alone holds, so that neither mounts nor
 // network namespaces can outlive it; what can (processes, control groups, folders) is ended by a watcher process the moment
 // this one dies, and swept by the next New on the same folder.
 //

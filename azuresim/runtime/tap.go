@@ -3,6 +3,7 @@
 package runtime
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,7 +20,10 @@ import (
 
 // netNamespace is a network namespace with lo and eth0; eth0 is a tap whose other end is the file tap. It exists while a
 // process or this descriptor is in it.
-type netNamespace struct{ ns, tap *os.File }
+type netNamespace struct {
+	ns, tap *os.File
+	gateErr error // why there are no gates
+}
 
 func newNetNamespace(addr netip.Prefix, gateway netip.Addr, mac net.HardwareAddr, mtu int) (*netNamespace, error) {
 	n := &netNamespace{}
@@ -33,7 +37,7 @@ func newNetNamespace(addr netip.Prefix, gateway netip.Addr, mac net.HardwareAddr
 		if n.tap, err = openTap("eth0"); err != nil {
 			return err
 		}
-		return configure(addr, gateway, mac, mtu)
+		return n.configure(addr, gateway, mac, mtu)
 	})
 	if err != nil {
 		n.close()
@@ -64,8 +68,18 @@ func openTap(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), device), nil // non-blocking: Close ends a Read
 }
 
+// run runs fn on a thread in the namespace: sockets that fn makes are there.
+func (n *netNamespace) run(fn func() error) error {
+	return onThread(func() error {
+		if err := unix.Setns(int(n.ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			return os.NewSyscallError("setns", err)
+		}
+		return fn()
+	})
+}
+
 // configure is called on a thread in the namespace.
-func configure(addr netip.Prefix, gateway netip.Addr, mac net.HardwareAddr, mtu int) error {
+func (n *netNamespace) configure(addr netip.Prefix, gateway netip.Addr, mac net.HardwareAddr, mtu int) error {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("cannot open netlink: %w", err)
@@ -79,7 +93,7 @@ func configure(addr netip.Prefix, gateway netip.Addr, mac net.HardwareAddr, mtu 
 		return fmt.Errorf("cannot set lo up: %w", err)
 	}
 	// Router solicitations and duplicate address detection would only be noise on a network without IPv6.
-	if err := os.WriteFile("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", []byte("1"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EROFS) {
+	if err := setSysctl("net/ipv6/conf/eth0/disable_ipv6", "1"); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EROFS) {
 		return fmt.Errorf("cannot switch IPv6 off: %w", err)
 	}
 	eth, err := h.LinkByName("eth0")
@@ -102,7 +116,12 @@ func configure(addr netip.Prefix, gateway netip.Addr, mac net.HardwareAddr, mtu 
 	if err := h.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index, Gw: gateway.AsSlice()}); err != nil {
 		return fmt.Errorf("cannot add the default route: %w", err)
 	}
+	n.gateErr = prepareGates(h, lo, addr.Addr())
 	return nil
+}
+
+func setSysctl(name, value string) error {
+	return os.WriteFile("/proc/sys/"+name, []byte(value), 0)
 }
 
 func (n *netNamespace) close() {
@@ -125,6 +144,7 @@ type port struct {
 
 	mu       sync.Mutex
 	greeted  bool
+	syns     map[[2]uint16][]byte // the last from each port of the replica to one of the host
 	closed   bool
 	closedCh chan struct{}
 }
@@ -149,6 +169,7 @@ func (p *port) Read(b []byte) (int, error) {
 	for {
 		n, err := p.tap.Read(b)
 		if err == nil && n >= header.EthernetMinimumSize {
+			p.note(b[:n])
 			return n, nil
 		}
 		if err != nil {
@@ -156,6 +177,53 @@ func (p *port) Read(b []byte) (int, error) {
 			return copy(b, p.hello), nil
 		}
 	}
+}
+
+// maxSyns is how many SYNs to the host are kept; of more at once some are sent again.
+const maxSyns = 256
+
+// note keeps a frame that asks for a connection to the host.
+func (p *port) note(frame []byte) {
+	ports, ok := synToHost(frame)
+	if !ok {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.syns) >= maxSyns {
+		clear(p.syns)
+	}
+	if p.syns == nil {
+		p.syns = map[[2]uint16][]byte{}
+	}
+	p.syns[ports] = bytes.Clone(frame)
+}
+
+// syn returns the frame that asked for a connection, once.
+func (p *port) syn(from, to uint16) []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	frame := p.syns[[2]uint16{from, to}]
+	delete(p.syns, [2]uint16{from, to})
+	return frame
+}
+
+// synToHost reports whether a frame is a TCP SYN to the host, and between which ports.
+func synToHost(frame []byte) (ports [2]uint16, ok bool) {
+	if header.Ethernet(frame).Type() != header.IPv4ProtocolNumber {
+		return ports, false
+	}
+	packet := frame[header.EthernetMinimumSize:]
+	ip := header.IPv4(packet)
+	if !ip.IsValid(len(packet)) || ip.TransportProtocol() != header.TCPProtocolNumber || ip.More() || ip.FragmentOffset() != 0 ||
+		fromAddress(ip.DestinationAddress()) != hostIP || len(ip.Payload()) < header.TCPMinimumSize {
+		return ports, false
+	}
+	t := header.TCP(ip.Payload())
+	if t.Flags()&(header.TCPFlagSyn|header.TCPFlagAck) != header.TCPFlagSyn {
+		return ports, false
+	}
+	return [2]uint16{t.SourcePort(), t.DestinationPort()}, true
 }
 
 func (p *port) Write(b []byte) (int, error) {
