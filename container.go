@@ -22,7 +22,8 @@ type Container struct {
 	Config           *container.Config
 	HostConfig       *container.HostConfig
 	NetworkingConfig *network.NetworkingConfig
-	// Raw is create's body as it came, so that fields unknown to this program survive in inspect.
+	// Raw is create's body, or what of it Config and HostConfig do not know, so that fields unknown to this program survive
+	// in inspect.
 	Raw json.RawMessage
 
 	// LogAttributes are what `docker logs --details` shows of each line.
@@ -67,7 +68,8 @@ type ContainerService interface {
 	// Find returns one container.
 	Find(ctx context.Context, ref string) (*Container, error)
 
-	// List yields containers, the newest first. An unknown filter is EINVALID.
+	// List yields containers, the newest first, without what an inspect alone shows: Raw, LogAttributes, Execs and the log
+	// of State.Health. An unknown filter is EINVALID.
 	List(ctx context.Context, opt ListOptions) iter.Seq2[*Container, error]
 
 	// Start makes the container run. It returns once the process runs, or once the start has taken so long that
@@ -154,7 +156,7 @@ type CreateRequest struct {
 	Config           *container.Config
 	HostConfig       *container.HostConfig
 	NetworkingConfig *network.NetworkingConfig
-	Raw              json.RawMessage // the body as it came
+	Raw              json.RawMessage // the body as it came, or what of it the others do not know
 }
 
 // CreateResult is the new container's id and what its user should know.

@@ -31,6 +31,7 @@ type Image struct {
 	Platform    string // os/architecture[/variant]
 	Parent      string
 	LastTagTime time.Time
+	Containers  int // how many are made of it; List alone tells
 }
 
 // Layer is one layer of an image.

@@ -3,6 +3,7 @@ package backendtest
 import (
 	"context"
 	"encoding/json"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -194,6 +195,39 @@ var listing = []test{
 		}
 		err := firstError(s.b.Containers.List(s.Context(), sockerless.ListOptions{Filters: sockerless.Filters{"before": {"nobody"}}}))
 		s.refused(err, sockerless.ENOTFOUND, "No such container: nobody")
+	}},
+	{"without what an inspect alone shows, and whole in that", func(s *session) {
+		id := s.create(script("true"), func(r *sockerless.CreateRequest) {
+			r.Raw = json.RawMessage(`{"FromTheFuture":1}`)
+			r.HostConfig.Annotations = map[string]string{"a": "b"}
+			r.HostConfig.RestartPolicy.MaximumRetryCount = 3
+			r.HostConfig.RestartPolicy.Name = docker.RestartPolicyOnFailure
+			r.Config.Labels = map[string]string{"team": "a"}
+		})
+		whole := s.find(id)
+		for c, err := range s.b.Containers.List(s.Context(), sockerless.ListOptions{All: true, Filters: sockerless.Filters{"id": {id}}}) {
+			if err != nil {
+				s.Fatal(err)
+			}
+			if c.Raw != nil || c.LogAttributes != nil {
+				s.Errorf("a list has Raw %s, LogAttributes %v", c.Raw, c.LogAttributes)
+			}
+			s.same("HostConfig", reflect.DeepEqual(c.HostConfig, whole.HostConfig), true)
+			s.same("Config", reflect.DeepEqual(c.Config, whole.Config), true)
+		}
+		s.same("the retries of the restart policy", whole.HostConfig.RestartPolicy.MaximumRetryCount, 3)
+		s.same("an annotation", whole.HostConfig.Annotations["a"], "b")
+	}},
+	{"of images, with how many containers are made of each", func(s *session) {
+		image := s.find(s.create(script("true"))).Image
+		for img, err := range s.b.Images.List(s.Context(), sockerless.ImageListOptions{All: true}) {
+			if err != nil {
+				s.Fatal(err)
+			}
+			if img.ID == image && img.Containers == 0 {
+				s.Error("no container is made of the image of one")
+			}
+		}
 	}},
 	{"a loop may be left", func(s *session) {
 		s.create(script("true"))

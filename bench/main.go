@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -44,42 +45,24 @@ func bench(ctx context.Context, runs int, withDockerd, cold bool, only string) e
 		return err
 	}
 	defer os.RemoveAll(dir)
-	p, err := startPeers(ctx, dir, withDockerd)
-	if err != nil {
+	if err := writeBig(bigFile()); err != nil {
 		return err
 	}
-	defer p.stop()
-	if err := writeBig(p.ours.big()); err != nil {
-		return err
-	}
-	defer os.Remove(p.ours.big())
+	defer os.Remove(bigFile())
 
-	t := table{}
 	fsync, err := medianFsync(dir, runs)
 	if err != nil {
 		return err
 	}
-	for _, m := range measurements(runs, fsync) {
-		if !strings.Contains(m.name, only) {
-			continue
-		}
-		r := row{name: m.name, unit: m.unit, want: m.want}
-		for _, side := range []struct {
-			peer   *peer
-			figure **float64
-		}{{p.ours, &r.ours}, {p.apart, &r.apart}, {p.dockerd, &r.dockerd}} {
-			if side.peer == nil || m.only && side.peer != p.ours {
-				continue
-			}
-			v, err := m.measure(ctx, side.peer)
-			if err != nil {
-				return fmt.Errorf("%s at %s: %w", m.name, side.peer.Addr, err)
-			}
-			*side.figure = &v
-		}
-		t = append(t, r)
-		fmt.Fprintln(os.Stderr, "measured:", m.name)
+	t, err := onHosts(ctx, filepath.Join(dir, "1"), withDockerd, measurements(runs, fsync), only)
+	if err != nil {
+		return err
 	}
+	api, err := onHosts(ctx, filepath.Join(dir, "2"), withDockerd, apiMeasurements(runs), only)
+	if err != nil {
+		return err
+	}
+	t = append(t, api...)
 	if only == "" {
 		rows, err := programs(ctx, dir, runs)
 		if err != nil {
@@ -97,6 +80,42 @@ func bench(ctx context.Context, runs int, withDockerd, cold bool, only string) e
 	fmt.Printf("one fsync here: %.2f ms\n\n", fsync)
 	t.print(os.Stdout)
 	return nil
+}
+
+// onHosts measures the rows whose name has only in it, on hosts of their own in a folder that it makes.
+func onHosts(ctx context.Context, dir string, withDockerd bool, rows []measurement, only string) (table, error) {
+	rows = slices.DeleteFunc(rows, func(m measurement) bool { return !strings.Contains(m.name, only) })
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	p, err := startPeers(ctx, dir, withDockerd)
+	if err != nil {
+		return nil, err
+	}
+	defer p.stop()
+	t := table{}
+	for _, m := range rows {
+		r := row{name: m.name, unit: m.unit, want: m.want}
+		for _, side := range []struct {
+			peer   *peer
+			figure **float64
+		}{{p.ours, &r.ours}, {p.apart, &r.apart}, {p.dockerd, &r.dockerd}} {
+			if side.peer == nil || m.only && side.peer != p.ours || m.programs && side.peer == p.ours {
+				continue
+			}
+			v, err := m.measure(ctx, side.peer)
+			if err != nil {
+				return nil, fmt.Errorf("%s at %s: %w", m.name, side.peer.Addr, err)
+			}
+			*side.figure = &v
+		}
+		t = append(t, r)
+		fmt.Fprintln(os.Stderr, "measured:", m.name)
+	}
+	return t, nil
 }
 
 // writeBig writes bulk MB that do not compress.

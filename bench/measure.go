@@ -21,6 +21,7 @@ type measurement struct {
 	name, unit string
 	want       want
 	only       bool // ours: there is nothing like it to compare
+	programs   bool // of frontend and backend apart, and not in one process with the simulator
 	measure    func(context.Context, *peer) (float64, error)
 }
 
@@ -32,6 +33,8 @@ type want struct {
 	plus  float64 // added to that
 	apart float64 // the ratio for frontend and backend apart; 0: not held
 	fixed float64 // 0: none
+
+	apartFixed bool // fixed is held apart, too
 }
 
 // bulk is how much the streams carry, in MB.
@@ -127,7 +130,7 @@ func measurements(runs int, fsyncMillis float64) []measurement {
 			name: "docker exec -i cat, 200 MB in", unit: "MB/s", want: bulkWant,
 			measure: boxed(func(ctx context.Context, p *peer) (float64, error) {
 				return rate(few, bulk*1e6, func() error {
-					big, err := os.Open(p.big())
+					big, err := os.Open(bigFile())
 					if err != nil {
 						return err
 					}
@@ -140,16 +143,16 @@ func measurements(runs int, fsyncMillis float64) []measurement {
 		{
 			name: "docker cp, 200 MB in", unit: "MB/s", want: bulkWant,
 			measure: boxed(func(ctx context.Context, p *peer) (float64, error) {
-				return rate(few, bulk*1e6, func() error { return p.run(ctx, "cp", "-q", p.big(), box+":/tmp/big") })
+				return rate(few, bulk*1e6, func() error { return p.run(ctx, "cp", "-q", bigFile(), box+":/tmp/big") })
 			}),
 		},
 		{
 			name: "docker cp, 200 MB out", unit: "MB/s", want: bulkWant,
 			measure: boxed(func(ctx context.Context, p *peer) (float64, error) {
-				if err := p.run(ctx, "cp", p.big(), box+":/tmp/big"); err != nil {
+				if err := p.run(ctx, "cp", bigFile(), box+":/tmp/big"); err != nil {
 					return 0, err
 				}
-				back := p.big() + "-back"
+				back := bigFile() + "-back"
 				defer os.Remove(back)
 				return rate(few, bulk*1e6, func() error { return p.run(ctx, "cp", "-q", box+":/tmp/big", back) })
 			}),
@@ -228,8 +231,8 @@ func logged(measure func(context.Context, *peer) (float64, error)) func(context.
 	}
 }
 
-// big is a file of bulk MB on this side.
-func (p *peer) big() string {
+// bigFile is a file of bulk MB on this side.
+func bigFile() string {
 	return filepath.Join(os.TempDir(), fmt.Sprintf("sockerless-bench-%d", os.Getpid()))
 }
 

@@ -113,9 +113,11 @@ func (p *peer) stream(ctx context.Context, stdin io.Reader, args ...string) (int
 }
 
 // rss is the resident memory, in MB, of the programs and, with dockerd, of its containerd.
-func (p *peer) rss(ctx context.Context) (float64, error) {
+func (p *peer) rss(ctx context.Context) (float64, error) { return p.rssOf(ctx, p.Pids()) }
+
+func (p *peer) rssOf(ctx context.Context, programs []int) (float64, error) {
 	var pids []string
-	for _, pid := range p.Pids() {
+	for _, pid := range programs {
 		pids = append(pids, strconv.Itoa(pid))
 	}
 	if p.docker {

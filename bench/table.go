@@ -28,26 +28,31 @@ func (t table) print(w io.Writer) {
 }
 
 func (r row) verdict() string {
-	held, met := false, true
-	hold := func(have *float64, limit float64) {
+	held, ours, apart := false, true, true
+	hold := func(have *float64, limit float64, met *bool) {
 		if have != nil {
-			held, met = true, met && (r.want.more && *have >= limit || !r.want.more && *have <= limit)
+			held, *met = true, *met && (r.want.more && *have >= limit || !r.want.more && *have <= limit)
 		}
 	}
 	if r.want.fixed != 0 {
-		hold(r.ours, r.want.fixed)
+		hold(r.ours, r.want.fixed, &ours)
+	}
+	if r.want.fixed != 0 && r.want.apartFixed {
+		hold(r.apart, r.want.fixed, &apart)
 	}
 	if r.dockerd != nil && r.want.ratio != 0 {
-		hold(r.ours, *r.dockerd*r.want.ratio+r.want.plus)
+		hold(r.ours, *r.dockerd*r.want.ratio+r.want.plus, &ours)
 	}
 	if r.dockerd != nil && r.want.apart != 0 {
-		hold(r.apart, *r.dockerd*r.want.apart)
+		hold(r.apart, *r.dockerd*r.want.apart, &apart)
 	}
 	switch {
 	case !held:
 		return ""
-	case met:
+	case ours && apart:
 		return "met"
+	case ours:
+		return "missed apart"
 	}
 	return "missed"
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"slices"
 	"time"
@@ -58,6 +59,7 @@ func (s containerService) Create(ctx context.Context, req sockerless.CreateReque
 	}
 	s.mu.Lock()
 	s.containers[c.id] = c
+	s.order = nil
 	s.mu.Unlock()
 	c.event(events.ActionCreate, nil)
 	if warnings == nil {
@@ -127,6 +129,30 @@ func (e *Engine) spec(rec record) driver.Spec {
 		Image: rec.ImageRef, User: rec.ImageUser,
 		CPU: math.Round(cpu*1000) / 1000, Memory: r.Memory,
 		MaxRuntime: e.opt.MaxRuntime, Orphan: orphanTime,
+	}
+}
+
+// imageService is the store of images with what only the engine knows of them.
+type imageService struct {
+	ImageStore
+	e *Engine
+}
+
+// List yields images.
+func (s imageService) List(ctx context.Context, opt sockerless.ImageListOptions) iter.Seq2[*sockerless.Image, error] {
+	return func(yield func(*sockerless.Image, error) bool) {
+		users := map[string]int{}
+		for _, c := range s.e.all() {
+			users[c.Image]++
+		}
+		for img, err := range s.ImageStore.List(ctx, opt) {
+			if img != nil {
+				img.Containers = users[img.ID]
+			}
+			if !yield(img, err) {
+				return
+			}
+		}
 	}
 }
 

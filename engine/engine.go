@@ -111,6 +111,7 @@ type Engine struct {
 
 	mu         sync.RWMutex
 	containers map[string]*container // by id
+	order      []*container          // the same, the newest first; nil: to be sorted again
 	names      map[string]*container
 	runs       map[string]*run // wanted ones, by run id
 	buried     map[string]bool // ids of removed containers whose job may still be there
@@ -221,7 +222,7 @@ func (e *Engine) Backend() *sockerless.Backend {
 	return &sockerless.Backend{
 		Containers: containerService{e},
 		Execs:      execService{e},
-		Images:     e.opt.Images,
+		Images:     imageService{e.opt.Images, e},
 		Networks:   networkService{e},
 		Volumes:    volumeService{e},
 		System:     systemService{e},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"iter"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,18 +19,42 @@ import (
 // all returns the containers there are, the newest first. What it returns must not be changed.
 func (e *Engine) all() []*sockerless.Container {
 	e.mu.RLock()
-	views := make([]*sockerless.Container, 0, len(e.containers))
-	for _, c := range e.containers {
-		views = append(views, c.view.Load())
-	}
+	order := e.order
 	e.mu.RUnlock()
-	slices.SortFunc(views, func(a, b *sockerless.Container) int {
-		if d := b.Created.Compare(a.Created); d != 0 {
+	if order == nil {
+		order = e.sort()
+	}
+	views := make([]*sockerless.Container, len(order))
+	for i, c := range order {
+		views[i] = c.view.Load()
+	}
+	return views
+}
+
+// sort returns the containers, the newest first, and keeps that until one comes or goes: when it was created never changes.
+func (e *Engine) sort() []*container {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	order := slices.SortedFunc(maps.Values(e.containers), func(a, b *container) int {
+		if d := b.view.Load().Created.Compare(a.view.Load().Created); d != 0 {
 			return d
 		}
-		return cmp.Compare(a.ID, b.ID)
+		return cmp.Compare(a.id, b.id)
 	})
-	return views
+	e.order = order
+	return order
+}
+
+// listed is a copy of a container as a list shows it.
+func listed(v *sockerless.Container) *sockerless.Container {
+	short := *v
+	short.Raw, short.LogAttributes, short.Execs = nil, nil, nil
+	if v.State.Health != nil {
+		health := *v.State.Health
+		health.Log = nil
+		short.State.Health = &health
+	}
+	return clone(&short)
 }
 
 // List yields containers, the newest first.
@@ -53,7 +78,7 @@ func (s containerService) List(ctx context.Context, opt sockerless.ListOptions) 
 				continue
 			}
 			n++
-			if !yield(clone(v), nil) {
+			if !yield(listed(v), nil) {
 				return
 			}
 		}

@@ -33,6 +33,7 @@ func (e *Engine) recover(ctx context.Context) error {
 		c := newContainer(e, rec, item.Version)
 		e.mu.Lock()
 		e.containers[c.id] = c
+		e.order = nil
 		e.names[rec.Name] = c
 		e.mu.Unlock()
 		if rec.Run == nil {

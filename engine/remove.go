@@ -77,6 +77,7 @@ func (c *container) bury() {
 	c.removed = true
 	e.mu.Lock()
 	delete(e.containers, c.id)
+	e.order = nil
 	if e.names[c.rec.Name] == c {
 		delete(e.names, c.rec.Name)
 	}

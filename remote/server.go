@@ -189,11 +189,18 @@ func containerRoutes(m *http.ServeMux, s sockerless.ContainerService) {
 		in.Raw = rawOf(in.Raw)
 		return s.Create(ctx, in)
 	})
-	wire.HandleCall(m, pathContainerFind, func(ctx context.Context, in ref) (*sockerless.Container, error) {
-		return s.Find(ctx, in.Ref)
+	wire.HandleCall(m, pathContainerFind, func(ctx context.Context, in ref) (*packed, error) {
+		c, err := s.Find(ctx, in.Ref)
+		return pack(c), err
 	})
-	wire.HandleFeed(m, pathContainerList, func(ctx context.Context, in sockerless.ListOptions, _ io.Reader) iter.Seq2[*sockerless.Container, error] {
-		return s.List(ctx, in)
+	wire.HandleFeed(m, pathContainerList, func(ctx context.Context, in sockerless.ListOptions, _ io.Reader) iter.Seq2[*packed, error] {
+		return func(yield func(*packed, error) bool) {
+			for c, err := range s.List(ctx, in) {
+				if !yield(pack(c), err) {
+					return
+				}
+			}
+		}
 	})
 	handleDo(m, pathContainerStart, func(ctx context.Context, in ref) error { return s.Start(ctx, in.Ref) })
 	handleDo(m, pathContainerStop, func(ctx context.Context, in stopArgs) error { return s.Stop(ctx, in.Ref, in.Options) })

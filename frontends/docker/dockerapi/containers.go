@@ -40,6 +40,9 @@ func (a *api) createContainer(w http.ResponseWriter, r *request) error {
 		names := slices.Sorted(maps.Keys(in.NetworkingConfig.EndpointsConfig))
 		return sockerless.Errorf(sockerless.EINVALID, "container cannot be connected to network endpoints: %s", strings.Join(names, ", "))
 	}
+	if raw, err = leftOver(raw, in.Config, in.HostConfig); err != nil {
+		return err
+	}
 	out, err := a.backend.Containers.Create(r.Context(), sockerless.CreateRequest{
 		Name:             r.query.Get("name"),
 		Platform:         r.query.Get("platform"),

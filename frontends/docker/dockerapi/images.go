@@ -211,16 +211,6 @@ func (a *api) listImages(w http.ResponseWriter, r *request) error {
 		}
 		filters["reference"] = append(filters["reference"], name)
 	}
-	users := map[string]int64{} // by image
-	counted := !r.version.before(51) && a.backend.Containers != nil
-	if counted {
-		for c, err := range a.backend.Containers.List(r.Context(), sockerless.ListOptions{All: true}) {
-			if err != nil {
-				return err
-			}
-			users[c.Image]++
-		}
-	}
 	var sharing map[string]int // images that have a layer
 	if r.flag("shared-size") && !r.version.before(42) {
 		if sharing, err = a.layers(r); err != nil {
@@ -233,8 +223,8 @@ func (a *api) listImages(w http.ResponseWriter, r *request) error {
 			return err
 		}
 		s := summarizeImage(img, r.version)
-		if counted {
-			s.Containers = users[img.ID]
+		if !r.version.before(51) {
+			s.Containers = int64(img.Containers)
 		}
 		if sharing != nil {
 			s.SharedSize = sharedSize(img.Layers, sharing)

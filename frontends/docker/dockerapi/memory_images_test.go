@@ -91,7 +91,16 @@ func (m memImages) Find(_ context.Context, ref string) (*sockerless.Image, error
 func (m memImages) List(context.Context, sockerless.ImageListOptions) iter.Seq2[*sockerless.Image, error] {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	all := slices.Clone(m.images)
+	var all []*sockerless.Image
+	for _, img := range m.images {
+		shown := *img
+		for _, c := range m.containers {
+			if c.Image == img.ID {
+				shown.Containers++
+			}
+		}
+		all = append(all, &shown)
+	}
 	return func(yield func(*sockerless.Image, error) bool) {
 		for _, img := range all {
 			if !yield(img, nil) {

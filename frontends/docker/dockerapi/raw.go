@@ -26,6 +26,31 @@ func (w *words) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*[]string)(w))
 }
 
+// leftOver returns what of create's body the types of Config and HostConfig do not know; nil if they know all of it.
+func leftOver(raw json.RawMessage, c *container.Config, h *container.HostConfig) (json.RawMessage, error) {
+	body, err := object(raw)
+	if err != nil {
+		return nil, err
+	}
+	host, err := object(body["HostConfig"])
+	if err != nil {
+		return nil, err
+	}
+	delete(body, "HostConfig")
+	delete(body, "NetworkingConfig")
+	dropKnown(body, c)
+	dropKnown(host, h)
+	if len(host) > 0 {
+		if body["HostConfig"], err = json.Marshal(host); err != nil {
+			return nil, err
+		}
+	}
+	if len(body) == 0 {
+		return nil, nil
+	}
+	return json.Marshal(body)
+}
+
 // withUnknown returns a container's Config and HostConfig with the fields of create's body that their types do not
 // know, so that a client of another version finds in inspect what it said.
 func withUnknown(raw json.RawMessage, c *container.Config, h *container.HostConfig) (config, hostConfig any, err error) {
@@ -48,12 +73,10 @@ func withUnknown(raw json.RawMessage, c *container.Config, h *container.HostConf
 
 // merged returns v, or v's JSON with the fields of said that v's type does not know.
 func merged(v any, said map[string]json.RawMessage) (any, error) {
-	known := fieldNames(reflect.TypeOf(v))
-	for name := range said {
-		if known[strings.ToLower(name)] {
-			delete(said, name)
-		}
+	if len(said) == 0 {
+		return v, nil
 	}
+	dropKnown(said, v)
 	if len(said) == 0 {
 		return v, nil
 	}
@@ -69,6 +92,16 @@ func merged(v any, said map[string]json.RawMessage) (any, error) {
 		out[name] = value
 	}
 	return out, nil
+}
+
+// dropKnown deletes the fields that v's type knows.
+func dropKnown(said map[string]json.RawMessage, v any) {
+	known := fieldNames(reflect.TypeOf(v))
+	for name := range said {
+		if known[strings.ToLower(name)] {
+			delete(said, name)
+		}
+	}
 }
 
 func object(b json.RawMessage) (map[string]json.RawMessage, error) {

@@ -68,19 +68,14 @@ func (a *api) diskUsage(w http.ResponseWriter, r *request) error {
 
 func (a *api) usage(r *request, wanted func(system.DiskUsageObject) bool) (*usage, error) {
 	u := &usage{}
-	users := map[string]int64{} // by image
 	now := time.Now()
-	if a.backend.Containers != nil && (wanted(system.ContainerObject) || wanted(system.ImageObject)) {
-		all := []*summary{}
+	if a.backend.Containers != nil && wanted(system.ContainerObject) {
+		u.containers = []*summary{}
 		for c, err := range a.backend.Containers.List(r.Context(), sockerless.ListOptions{All: true}) {
 			if err != nil {
 				return nil, err
 			}
-			users[c.Image]++
-			all = append(all, summarize(c, now))
-		}
-		if wanted(system.ContainerObject) {
-			u.containers = all
+			u.containers = append(u.containers, summarize(c, now))
 		}
 	}
 	if a.backend.Images != nil && wanted(system.ImageObject) {
@@ -90,7 +85,7 @@ func (a *api) usage(r *request, wanted func(system.DiskUsageObject) bool) (*usag
 				return nil, err
 			}
 			s := summarizeImage(img, r.version)
-			s.Containers = users[img.ID]
+			s.Containers = int64(img.Containers)
 			u.images = append(u.images, s)
 		}
 	}
