@@ -144,6 +144,9 @@ type ContainerService interface {
 	// it. Mounts are left out.
 	Changes(ctx context.Context, ref string) iter.Seq2[container.FilesystemChange, error]
 
+	// Size says how much the container takes. It looks at all of its files, so it takes as long as Changes.
+	Size(ctx context.Context, ref string) (*ContainerSize, error)
+
 	// Export returns the container's whole root file system as a tar stream, without what is mounted in it; the caller
 	// closes it. One that was cut off ends as ReadTree's does.
 	Export(ctx context.Context, ref string) (io.ReadCloser, error)
@@ -168,11 +171,16 @@ type CreateResult struct {
 // Filters are Docker's: a container must match every key, and any of a key's values.
 type Filters map[string][]string
 
+// ContainerSize is in bytes.
+type ContainerSize struct {
+	Written int64 // files that were made or changed; none before the first start, and when its file system has gone; -1: not known now
+	Whole   int64 // those and the image, as large as it is in its registry
+}
+
 // ListOptions selects containers. The zero value is the running ones, as `docker ps`.
 type ListOptions struct {
 	All     bool
 	Limit   int // 0: no limit; else the newest n, running or not
-	Size    bool
 	Filters Filters
 }
 

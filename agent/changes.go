@@ -84,7 +84,7 @@ func (s *search) add(at int, f *file) error {
 	for n := len(s.open); n > 0 && !within(f.rel, s.open[n-1]); n = len(s.open) {
 		s.open, s.hot = s.open[:n-1], s.hot[:n-1]
 	}
-	touched := !f.hidden && time.Duration(f.ctime.Sec)*time.Second+time.Duration(f.ctime.Nsec) >= s.since
+	touched := !f.hidden && f.touchedSince(s.since)
 	above := s.all || len(s.hot) > 0 && s.hot[len(s.hot)-1]
 	if touched || above {
 		ok := s.yield(protocol.Change{
@@ -100,6 +100,43 @@ func (s *search) add(at int, f *file) error {
 	}
 	s.open, s.hot = append(s.open, f.rel), append(s.hot, touched)
 	return s.closed(at, f)
+}
+
+func (f *file) touchedSince(since time.Duration) bool {
+	return time.Duration(f.ctime.Sec)*time.Second+time.Duration(f.ctime.Nsec) >= since
+}
+
+// manyNames is of how many files with several names a size remembers that they were counted; of others each name counts.
+const manyNames = 1 << 16
+
+// size adds up the files that were touched since the agent began.
+func (a *Agent) size(ctx context.Context, _ struct{}) (out protocol.SizeResult, err error) {
+	done := a.busy()
+	defer done()
+	t, err := openTop("/")
+	if err != nil {
+		return out, err
+	}
+	defer t.close()
+	s := &search{walk: a.walk(t, true), since: a.began.since()}
+	counted := map[inode]bool{}
+	err = s.walk.visit(t, "", func(at int, f *file) error {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case f.hidden:
+			return nil
+		case f.isDir():
+			return s.closed(at, f)
+		case !f.touchedSince(s.since) || counted[f.inode]:
+			return nil
+		case f.nlink > 1 && len(counted) < manyNames:
+			counted[f.inode] = true
+		}
+		out.Bytes += f.size
+		return nil
+	})
+	return out, err
 }
 
 // closed leaves out a directory that this user can neither list nor change; one that it can only change is refused.

@@ -100,6 +100,27 @@ func TestChangesSinceTheBegin(t *testing.T) {
 	}
 }
 
+// What is written counts once, whatever it is called, and not what was there before or has gone.
+func TestSize(t *testing.T) {
+	b, root := newRoot(t, nil)
+	size := func() int64 {
+		t.Helper()
+		got, err := b.Size(b.ctx())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Bytes
+	}
+	before := size()
+	os.WriteFile(root+"/data/new", make([]byte, 1000), 0o644)
+	os.Link(root+"/data/new", root+"/data/deep/again")
+	os.WriteFile(root+"/gone", make([]byte, 1000), 0o644)
+	os.Remove(root + "/gone")
+	if got := size() - before; got != 1000 {
+		t.Errorf("1000 bytes in a file are %d", got)
+	}
+}
+
 // A user can have changed nothing in what it may not even see.
 func TestChangesAsAnOrdinaryUser(t *testing.T) {
 	b, root := newRoot(t, &syscall.Credential{Uid: 1000, Gid: 1000})

@@ -37,6 +37,7 @@ func (a *Agent) handler() http.Handler {
 	wire.HandleUpload(m, protocol.PathWrite, a.write)
 	wire.HandleDownload(m, protocol.PathExport, a.export)
 	wire.HandleFeed(m, protocol.PathChanges, a.changes)
+	wire.HandleCall(m, protocol.PathSize, a.size)
 	return m
 }
 

@@ -272,6 +272,23 @@ var files = []test{
 		}
 		s.refused(firstError(s.b.Containers.Changes(s.Context(), "nobody")), sockerless.ENOTFOUND, "No such container: nobody")
 	}},
+	{"one that has not run takes what its image does", func(s *session) {
+		id := s.create(script("true"))
+		size, err := s.b.Containers.Size(s.Context(), id)
+		if err != nil {
+			s.Fatal(err)
+		}
+		for img, err := range s.b.Images.List(s.Context(), sockerless.ImageListOptions{All: true}) {
+			if err != nil {
+				s.Fatal(err)
+			}
+			if img.ID == s.find(id).Image {
+				s.same("size", *size, sockerless.ContainerSize{Whole: img.Size})
+			}
+		}
+		_, err = s.b.Containers.Size(s.Context(), "nobody")
+		s.refused(err, sockerless.ENOTFOUND, "No such container: nobody")
+	}},
 	{"paths are bytes", func(s *session) {
 		id := s.sleeper()
 		path := "/tmp/" + unique("any")

@@ -44,6 +44,7 @@ const (
 	pathContainerReadTree  = "/v1/containers/read-tree"  // download: fileArgs -> *container.PathStat and a tar
 	pathContainerWriteTree = "/v1/containers/write-tree" // upload:   writeArgs and a tar -> nothing
 	pathContainerChanges   = "/v1/containers/changes"    // feed:     ref -> container.FilesystemChange
+	pathContainerSize      = "/v1/containers/size"       // call:     ref -> *sockerless.ContainerSize
 	pathContainerExport    = "/v1/containers/export"     // download: ref -> nothing and a tar
 
 	pathExecCreate = "/v1/execs/create" // call:    execArgs -> id

@@ -167,6 +167,10 @@ func (s containers) Changes(ctx context.Context, name string) iter.Seq2[containe
 	return feed[container.FilesystemChange](ctx, s.client, pathContainerChanges, ref{name}, nil)
 }
 
+func (s containers) Size(ctx context.Context, name string) (*sockerless.ContainerSize, error) {
+	return call[*sockerless.ContainerSize](ctx, s.client, pathContainerSize, ref{name})
+}
+
 func (s containers) Export(ctx context.Context, name string) (io.ReadCloser, error) {
 	body, err := s.wire.Download(ctx, pathContainerExport, ref{name}, nil)
 	return body, told(ctx, err)

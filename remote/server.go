@@ -244,6 +244,9 @@ func containerRoutes(m *http.ServeMux, s sockerless.ContainerService) {
 	wire.HandleFeed(m, pathContainerChanges, func(ctx context.Context, in ref, _ io.Reader) iter.Seq2[container.FilesystemChange, error] {
 		return s.Changes(ctx, in.Ref)
 	})
+	wire.HandleCall(m, pathContainerSize, func(ctx context.Context, in ref) (*sockerless.ContainerSize, error) {
+		return s.Size(ctx, in.Ref)
+	})
 	wire.HandleDownload(m, pathContainerExport, func(ctx context.Context, in ref) (nothing, io.ReadCloser, error) {
 		tar, err := s.Export(ctx, in.Ref)
 		return nothing{}, tar, err

@@ -128,6 +128,11 @@ func (c *Client) Changes(ctx context.Context, req ChangesRequest) iter.Seq2[Chan
 	return wire.Feed[Change](ctx, c.wire, PathChanges, req, nil)
 }
 
+// Size says how much was written.
+func (c *Client) Size(ctx context.Context) (SizeResult, error) {
+	return call[SizeResult](ctx, c, PathSize, struct{}{})
+}
+
 // Export returns the root file system as a tar. The caller closes it.
 func (c *Client) Export(ctx context.Context) (io.ReadCloser, error) {
 	return c.wire.Download(ctx, PathExport, struct{}{}, nil)

@@ -40,6 +40,7 @@ const (
 	PathRead    = "/v1/files.read"  // download: FileRequest -> FileStat and a tar
 	PathWrite   = "/v1/files.write" // upload:   WriteRequest and a tar -> nil
 	PathChanges = "/v1/files.diff"  // feed:     ChangesRequest -> Change
+	PathSize    = "/v1/files.size"  // call:     nil -> SizeResult
 	PathExport  = "/v1/files.all"   // download: nil -> nil and a tar of the root file system without its mounts
 )
 
@@ -290,6 +291,10 @@ type Change struct {
 	Touched  bool // its content, its attributes, or, for a directory, which files are in it
 	Mounted  bool // something is mounted here, so what it is and has is not the container's
 }
+
+// SizeResult is how much the files are that were touched since the agent began, mounts and directories left out. A file with
+// several names counts once.
+type SizeResult struct{ Bytes int64 }
 
 // WriteRequest unpacks a tar, plain or packed with gzip or bzip2, into the directory Path, which may be a link to one.
 // What is written belongs to whom the archive says, as far as the agent may give files away. With CopyUIDGID it belongs

@@ -59,7 +59,7 @@ func (a *api) createContainer(w http.ResponseWriter, r *request) error {
 }
 
 func (a *api) listContainers(w http.ResponseWriter, r *request) error {
-	opt := sockerless.ListOptions{All: r.flag("all"), Size: r.flag("size")}
+	opt := sockerless.ListOptions{All: r.flag("all")}
 	var err error
 	if opt.Filters, err = r.filters(); err != nil {
 		return err
@@ -76,6 +76,18 @@ func (a *api) listContainers(w http.ResponseWriter, r *request) error {
 		}
 		out = append(out, summarize(c, now))
 	}
+	if r.flag("size") {
+		for _, s := range out {
+			size, err := a.backend.Containers.Size(r.Context(), s.ID)
+			if sockerless.ErrorCode(err) == sockerless.ENOTFOUND {
+				continue // it was removed meanwhile
+			}
+			if err != nil {
+				return err
+			}
+			s.SizeRw, s.SizeRootFs = size.Written, size.Whole
+		}
+	}
 	writeJSON(w, http.StatusOK, out)
 	return nil
 }
@@ -88,6 +100,13 @@ func (a *api) inspectContainer(w http.ResponseWriter, r *request) error {
 	out, err := inspect(c, r.version)
 	if err != nil {
 		return err
+	}
+	if r.flag("size") {
+		size, err := a.backend.Containers.Size(r.Context(), c.ID)
+		if err != nil {
+			return err
+		}
+		out.SizeRw, out.SizeRootFs = &size.Written, &size.Whole
 	}
 	writeJSON(w, http.StatusOK, out)
 	return nil

@@ -169,9 +169,11 @@ func TestInspect(t *testing.T) {
 	if string(d.created.Raw) == "" || d.created.HostConfig == nil {
 		t.Errorf("create got %+v", d.created)
 	}
-	if _, err := d.client().ContainerInspect(t.Context(), "c", client.ContainerInspectOptions{Size: true}); err != nil {
-		t.Error(err)
+	sized, err := d.client().ContainerInspect(t.Context(), "c", client.ContainerInspectOptions{Size: true})
+	if err != nil || sized.Container.SizeRw == nil || *sized.Container.SizeRw != 4 || *sized.Container.SizeRootFs != 1004 {
+		t.Errorf("%v, %+v", err, sized.Container)
 	}
+	d.want("GET", "/containers/nosuch/json?size=1", nil, 404, "No such container: nosuch")
 	// The newest fields are known to the types, the older top-level ones are kept.
 	var old struct {
 		NetworkSettings map[string]any
@@ -214,8 +216,9 @@ func TestList(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if _, err := d.client().ContainerList(t.Context(), client.ContainerListOptions{All: true, Size: true, Limit: 2}); err != nil {
-		t.Error(err)
+	sized, err := d.client().ContainerList(t.Context(), client.ContainerListOptions{All: true, Size: true, Limit: 2})
+	if err != nil || len(sized.Items) != 3 || sized.Items[0].SizeRw != 4 || sized.Items[0].SizeRootFs != 1004 {
+		t.Errorf("%v, %+v", err, sized.Items)
 	}
 	if d.limit != 2 {
 		t.Errorf("limit %d", d.limit)

@@ -607,6 +607,22 @@ func (m memContainers) ReadTree(ctx context.Context, ref, name string) (*contain
 	return stat, io.NopCloser(&b), nil
 }
 
+// Size is the sum of the files of a container, and of a whole image of 1,000 bytes.
+func (m memContainers) Size(_ context.Context, ref string) (*sockerless.ContainerSize, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, err := m.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	size := &sockerless.ContainerSize{}
+	for _, content := range c.files {
+		size.Written += int64(len(content))
+	}
+	size.Whole = 1000 + size.Written
+	return size, nil
+}
+
 // Changes are the files of a container, as if it had made them; after /cut comes an error.
 func (m memContainers) Changes(ctx context.Context, ref string) iter.Seq2[container.FilesystemChange, error] {
 	return func(yield func(container.FilesystemChange, error) bool) {
