@@ -16,6 +16,10 @@ import (
 type Conn struct {
 	net.Conn
 	r *bufio.Reader // what was read ahead with the headers; nil once that is used up
+
+	// Cut, if it is set on a client's side, is called by Splice when the output is cut off under a client that is still there,
+	// before that side is closed: to a client on a unix socket the close looks like the output's end.
+	Cut func()
 }
 
 // NewConn makes a Conn of a connection that was upgraded, and of what was read ahead of it with the headers. r may be nil.
@@ -112,6 +116,9 @@ func Splice(client, process HalfCloser) error {
 	d, ok := client.(interface{ SetReadDeadline(time.Time) error })
 	switch {
 	case err != nil:
+		if c, ok := client.(*Conn); ok && c.Cut != nil && !left(c.Conn)() {
+			c.Cut()
+		}
 		abandon(client)
 	case !ok || d.SetReadDeadline(time.Now().Add(drainTime)) != nil:
 		client.Close()
@@ -123,19 +130,11 @@ func Splice(client, process HalfCloser) error {
 
 // vanished waits until the client that has ended its input is gone altogether, or the output has ended.
 func vanished(client HalfCloser, ended <-chan struct{}) bool {
+	var side any = client
 	if c, ok := client.(*Conn); ok {
-		client, _ = c.Conn.(HalfCloser)
+		side = c.Conn
 	}
-	var gone func() bool
-	switch c := client.(type) {
-	case interface{ Broken() bool }: // a link's stream
-		gone = c.Broken
-	case syscall.Conn:
-		gone = func() bool { return hungUp(c) }
-	default:
-		<-ended
-		return false
-	}
+	gone := left(side)
 	look := time.NewTicker(hangupTime)
 	defer look.Stop()
 	for {
@@ -148,6 +147,17 @@ func vanished(client HalfCloser, ended <-chan struct{}) bool {
 			}
 		}
 	}
+}
+
+// left returns what tells whether a client is gone altogether, as far as its side of a session can.
+func left(side any) func() bool {
+	switch c := side.(type) {
+	case interface{ Broken() bool }: // a link's stream
+		return c.Broken
+	case syscall.Conn:
+		return func() bool { return hungUp(c) }
+	}
+	return func() bool { return false }
 }
 
 // abandon closes a side as one does that has vanished: not by an end, which would be a half-close to a process, and all

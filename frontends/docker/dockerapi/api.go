@@ -54,6 +54,7 @@ type api struct {
 	patience
 	fixed map[string]*route // by method and path
 	named []namedRoute      // in the table's order
+	cut   cutExecs
 }
 
 // namedRoute is a route with a name in its path, which may have slashes in it.

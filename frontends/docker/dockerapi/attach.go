@@ -15,7 +15,7 @@ func (a *api) attach(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return a.hijack(w, r, r.streamType(c.Config.Tty), session)
+	return a.hijack(w, r, r.streamType(c.Config.Tty), session, nil)
 }
 
 func (r *request) attachOptions() sockerless.AttachOptions {

@@ -2,6 +2,8 @@ package dockerapi
 
 import (
 	"net/http"
+	"slices"
+	"sync"
 
 	"github.com/moby/moby/api/types/common"
 	"github.com/moby/moby/api/types/container"
@@ -74,7 +76,7 @@ func (a *api) startExec(w http.ResponseWriter, r *request) error {
 	case !exec.Config.Tty && in.Tty:
 		session = &unframing{Session: session}
 	}
-	return a.hijack(w, r, r.streamType(in.Tty), session)
+	return a.hijack(w, r, r.streamType(in.Tty), session, func() { a.cut.add(exec.ID) })
 }
 
 func (a *api) resizeExec(w http.ResponseWriter, r *request) error {
@@ -92,6 +94,9 @@ func (a *api) inspectExec(w http.ResponseWriter, r *request) error {
 	exec, err := a.backend.Execs.Find(r.Context(), r.name)
 	if err != nil {
 		return err
+	}
+	if a.cut.take(exec.ID) && exec.ExitCode == nil {
+		return sockerless.Errorf(sockerless.EUNAVAILABLE, "the session of exec %s was cut off: its output is not whole, and it may still run", exec.ID[:min(12, len(exec.ID))])
 	}
 	process := &container.ExecProcessConfig{
 		Tty:        exec.Config.Tty,
@@ -116,4 +121,30 @@ func (a *api) inspectExec(w http.ResponseWriter, r *request) error {
 		Pid:           exec.Pid,
 	})
 	return nil
+}
+
+// cutExecs are the execs whose sessions were cut off. A docker CLI on a unix socket sees an end then, asks for the exit code,
+// and takes none for 0: who asks first is told instead. More than a client could ask about are not kept.
+type cutExecs struct {
+	mu  sync.Mutex
+	ids []string
+}
+
+const cutExecsKept = 256
+
+func (c *cutExecs) add(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ids = append(c.ids[max(0, len(c.ids)-cutExecsKept+1):], id)
+}
+
+// take says whether the exec is one of them, once.
+func (c *cutExecs) take(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.Index(c.ids, id)
+	if i >= 0 {
+		c.ids = slices.Delete(c.ids, i, i+1)
+	}
+	return i >= 0
 }

@@ -25,14 +25,16 @@ func (r *request) streamType(tty bool) string {
 
 // hijack accepts a session: from here on the connection carries the bytes of a process. It returns when the output has
 // ended or the client has gone, and closes the session in any case. Only what the backend has accepted may come here,
-// for a docker CLI takes an error after the upgrade for an "unrecognized stream".
-func (a *api) hijack(w http.ResponseWriter, r *request, contentType string, process sockerless.Session) error {
+// for a docker CLI takes an error after the upgrade for an "unrecognized stream". cut, which may be nil, is called when the
+// output is cut off, before the client sees an end of it.
+func (a *api) hijack(w http.ResponseWriter, r *request, contentType string, process sockerless.Session, cut func()) error {
 	conn, ahead, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		process.Close()
 		return err
 	}
 	client := wire.NewConn(conn, ahead.Reader)
+	client.Cut = cut
 	head := "HTTP/1.1 200 OK\r\nContent-Type: " + contentType + "\r\n"
 	if r.Header.Get("Upgrade") != "" {
 		head = "HTTP/1.1 101 UPGRADED\r\nContent-Type: " + contentType + "\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"

@@ -162,6 +162,30 @@ func TestExecFraming(t *testing.T) {
 	d.want("DELETE", "/containers/c?force=1", nil, 204, "")
 }
 
+// TestExecCut: a session that is cut off looks like an end to a client on a unix socket, and an unknown exit code like 0. So
+// who asks for it is told, once: whoever waits for the exec's end by asking again goes on.
+func TestExecCut(t *testing.T) {
+	d := start(t)
+	d.create("c", `{"Image":"busybox:latest","Cmd":["sleep","1000"]}`)
+	d.want("POST", "/containers/c/start", nil, 204, "")
+	var e struct{ ID string }
+	d.json("POST", "/containers/c/exec", `{"Cmd":["cut"],"AttachStdout":true}`, 201, &e)
+	resp, r, _ := d.hijacked("POST /exec/" + e.ID + "/start HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+	if resp.StatusCode != 101 {
+		t.Fatal(resp.Status)
+	}
+	io.Copy(io.Discard, r)
+	d.want("GET", "/exec/"+e.ID+"/json", nil, 503, "the session of exec "+e.ID[:12]+" was cut off")
+	d.want("GET", "/exec/"+e.ID+"/json", nil, 200, `"Running":true`)
+	// The real CLI says so and fails.
+	cmd := exec.Command("docker", "-H", "unix://"+d.socket, "exec", "c", "cut")
+	cmd.Env = append(cmd.Environ(), "DOCKER_CONFIG="+t.TempDir())
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "was cut off") {
+		t.Errorf("docker exec: %v: %s", err, out)
+	}
+	d.want("DELETE", "/containers/c?force=1", nil, 204, "")
+}
+
 func itoa(n int) string { b, _ := json.Marshal(n); return string(b) }
 
 func TestLogs(t *testing.T) {
