@@ -162,10 +162,25 @@ func judgePrivileged(req *sockerless.CreateRequest, v reflect.Value) (Verdict, s
 	switch {
 	case !v.Bool():
 		return Honoured, "", nil
-	case req.Config.Labels["org.testcontainers.ryuk"] == "true":
+	case isReaper(req):
 		return Warned, "", nil
 	}
 	return Refused, "", nil
+}
+
+// judgeBinds tells people whose tests all fail with the reaper's container, which binds Docker's socket, what to do.
+func judgeBinds(req *sockerless.CreateRequest, v reflect.Value) (Verdict, string, error) {
+	switch {
+	case v.Len() == 0:
+		return Honoured, "", nil
+	case isReaper(req):
+		return Refused, noteVolumes + "; Testcontainers does without its reaper if TESTCONTAINERS_RYUK_DISABLED=true", nil
+	}
+	return Refused, "", nil
+}
+
+func isReaper(req *sockerless.CreateRequest) bool {
+	return req.Config.Labels["org.testcontainers.ryuk"] == "true"
 }
 
 // judgeHealthTest says what Docker keeps to itself: it runs no check of a type that it does not know.

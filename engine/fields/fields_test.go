@@ -242,6 +242,10 @@ func TestCheck(t *testing.T) {
 			warnings: []string{"--privileged has no effect: Container Apps runs unprivileged containers only"},
 		},
 		{
+			name: "the reaper of Testcontainers binds Docker's socket", body: `{"Labels":{"org.testcontainers.ryuk":"true"},"HostConfig":{"Binds":["/var/run/docker.sock:/var/run/docker.sock"]}}`,
+			code: sockerless.EUNSUPPORTED, err: "cannot use --volume: volumes and mounts are not offered; Testcontainers does without its reaper if TESTCONTAINERS_RYUK_DISABLED=true",
+		},
+		{
 			name: "hints are warnings", body: `{"Hostname":"web","HostConfig":{"CapDrop":["ALL"],"PidsLimit":100,"CpuShares":512}}`,
 			warnings: []string{
 				"--hostname has no effect: Container Apps names the replica, and that is the hostname inside",

@@ -55,7 +55,7 @@ var table = []Row{
 	{Path: "Config.StopTimeout", Flag: "--stop-timeout", Verdict: Honoured},
 	{Path: "Config.Shell", Verdict: Honoured, Note: "health checks run by it; builds would too"},
 
-	{Path: "HostConfig.Binds", Flag: "--volume", Verdict: Refused, Note: noteVolumes},
+	{Path: "HostConfig.Binds", Flag: "--volume", Verdict: Refused, Note: noteVolumes, judge: judgeBinds},
 	{Path: "HostConfig.ContainerIDFile", Flag: "--cidfile", Verdict: Honoured, Note: "the client writes the file"},
 	{Path: "HostConfig.LogConfig.Type", Flag: "--log-driver", Verdict: Refused, Values: []string{"json-file", "local"}, Note: "logs are kept by the backend, as json-file and local do", showValue: true},
 	{Path: "HostConfig.LogConfig.Config", Flag: "--log-opt", Verdict: Honoured, Note: "those of json-file and local; compress, mode=non-blocking and max-buffer-size are accepted with a warning", judge: judgeLogOpts},
