@@ -50,7 +50,7 @@ func TestSessions(t *testing.T) {
 				if strings.Contains(head, "Soak only.") && !soak {
 					t.Skip("takes minutes: make soak runs it")
 				}
-				m := &machine{bin: bin, mode: mode, specs: specs, report: func(err error) { t.Errorf("not as specified: %v", err) }}
+				m := &machine{bin: bin, mode: mode, specs: specs, taps: map[string]*schematest.Tap{}, report: func(err error) { t.Errorf("not as specified: %v", err) }}
 				t.Cleanup(func() {
 					if t.Failed() {
 						t.Log(m.logs())

@@ -33,9 +33,9 @@ type machine struct {
 	proxy     *proxy // a bad network; nil: none
 	proxyAddr string
 
-	specs  *schematest.Specs // nil: Docker's specification is not here
-	tap    *schematest.Tap   // between clients and frontend
-	report func(error)       // told of answers that are not as specified
+	specs  *schematest.Specs          // nil: Docker's specification is not here
+	taps   map[string]*schematest.Tap // between clients and a frontend, by the socket that clients use
+	report func(error)                // told of answers that are not as specified
 
 	sim               *simulator
 	backend, frontend *program
@@ -174,17 +174,26 @@ func (m *machine) startBackend() error {
 	return m.await(p, "sockerless-backend-aca", "tcp", addr)
 }
 
-// startFrontend starts the frontend, and before it, once, what holds its answers to Docker's specification.
+// tapped puts what holds answers to Docker's specification on a socket, once, and returns the one that it passes on to.
+func (m *machine) tapped(socket string) (string, error) {
+	if m.specs == nil {
+		return socket, nil
+	}
+	behind := strings.TrimSuffix(socket, ".sock") + "-api.sock"
+	if m.taps[socket] != nil {
+		return behind, nil
+	}
+	tap, err := schematest.Listen(m.specs, socket, behind, m.report)
+	if err == nil {
+		m.taps[socket] = tap
+	}
+	return behind, err
+}
+
 func (m *machine) startFrontend() error {
-	addr := m.socket
-	if m.specs != nil {
-		addr = filepath.Join(m.dir, "f.sock")
-		if m.tap == nil {
-			var err error
-			if m.tap, err = schematest.Listen(m.specs, m.socket, addr, m.report); err != nil {
-				return err
-			}
-		}
+	addr, err := m.tapped(m.socket)
+	if err != nil {
+		return err
 	}
 	env := []string{"SOCKERLESS_DATA_DIR=" + filepath.Join(m.dir, "backend")}
 	backend := fmt.Sprintf("localhost:%d", m.port)
@@ -205,7 +214,12 @@ func (m *machine) hostData() string { return filepath.Join(m.dir, "host") }
 
 // startHost starts `sockerless up`, with an Azure of its own or on the session's, and returns the two lines that it prints.
 func (m *machine) startHost(ownAzure bool) (string, error) {
-	args := []string{"up", "-addr", "unix://" + filepath.Join(m.dir, "h.sock"), "-data", m.hostData()}
+	socket := filepath.Join(m.dir, "h.sock")
+	addr, err := m.tapped(socket)
+	if err != nil {
+		return "", err
+	}
+	args := []string{"up", "-addr", "unix://" + addr, "-data", m.hostData()}
 	var env []string
 	if ownAzure {
 		args = append(args, "-sim", "-sim-calm")
@@ -228,7 +242,7 @@ func (m *machine) startHost(ownAzure bool) (string, error) {
 		if !lines.Scan() {
 			return "", fmt.Errorf("sockerless up ended early: %s", m.log("sockerless"))
 		}
-		b.WriteString(lines.Text() + "\n")
+		b.WriteString(strings.ReplaceAll(lines.Text(), addr, socket) + "\n")
 	}
 	go io.Copy(io.Discard, out) // ends with the host
 	return b.String(), nil
@@ -332,13 +346,15 @@ func (m *machine) stop() {
 	if m.sim != nil {
 		m.sim.end(syscall.SIGTERM)
 	}
-	if m.tap == nil {
-		return
+	checked, older := 0, 0
+	for _, tap := range m.taps {
+		if err := tap.Close(); err != nil {
+			m.report(err)
+		}
+		c, o := tap.Checked()
+		checked, older = checked+c, older+o
 	}
-	if err := m.tap.Close(); err != nil {
-		m.report(err)
-	}
-	if checked, older := m.tap.Checked(); checked == 0 || older > 0 {
+	if len(m.taps) > 0 && checked == 0 || older > 0 {
 		m.report(fmt.Errorf("%d answers were held to Docker's specification, %d were in a version that is older than all of them", checked, older))
 	}
 }
