@@ -11,7 +11,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: setup build ## run containers on a local Azure: everything it needs included
@@ -74,6 +74,10 @@ vet: ## go vet
 .PHONY: lint
 lint: ## golangci-lint, see .golangci.yaml; its version is the tool line of tools/lint.mod
 	$(GO) tool -modfile=tools/lint.mod golangci-lint run ./...
+
+.PHONY: terraform-check
+terraform-check: ## hold the Terraform module to format, azurerm's schema, and its own tests, in seconds
+	scripts/terraform-check
 
 .PHONY: cross
 cross: ## the frontend builds, and its tests compile, for the laptops that it is for

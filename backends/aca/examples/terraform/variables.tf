@@ -1,0 +1,28 @@
+# The module's rules hold for these too; its other variables keep their defaults.
+
+variable "location" {
+  description = "Azure region, in its short form: westeurope."
+  type        = string
+}
+
+variable "project_name" {
+  description = "Goes into every name: lower-case letters and digits."
+  type        = string
+}
+
+variable "environment" {
+  description = "Goes into every name after the project: dev, staging, prod."
+  type        = string
+}
+
+variable "backend_principals" {
+  description = "Object ids of who may run the backend, beside its own identity."
+  type        = set(string)
+  default     = []
+}
+
+variable "callback_url" {
+  description = "Where containers will reach the backend: the http or https URL of the machine that you run it on."
+  type        = string
+  default     = null
+}

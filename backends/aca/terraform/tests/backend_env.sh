@@ -1,0 +1,8 @@
+export SOCKERLESS_ACA_ACR='acrmyprojectstaging11e59.azurecr.io'
+export SOCKERLESS_ACA_ENVIRONMENT='cae-myproject-staging'
+export SOCKERLESS_ACA_IDENTITY='/subscriptions/00000000-0000-4000-8000-000000000001/resourceGroups/rg-myproject-staging/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id-myproject-staging-pull'
+export SOCKERLESS_ACA_LOCATION='westeurope'
+export SOCKERLESS_ACA_LOG_ANALYTICS_WORKSPACE='00000000-0000-4000-8000-0000000000a1'
+export SOCKERLESS_ACA_RESOURCE_GROUP='rg-myproject-staging'
+export SOCKERLESS_ACA_STORAGE_ACCOUNT='stmyprojectstaging11e59'
+export SOCKERLESS_ACA_SUBSCRIPTION_ID='00000000-0000-4000-8000-000000000001'
