@@ -32,7 +32,7 @@ func (a *Agent) stat(_ context.Context, req protocol.FileRequest) (protocol.File
 
 // read returns a path as a tar whose top entry has the path's last element as its name, as dockerd has it. A link is
 // itself; a path that ends in a slash or a dot is what is behind it.
-func (a *Agent) read(ctx context.Context, req protocol.FileRequest) (protocol.FileStat, io.ReadCloser, error) {
+func (a *Agent) read(ctx context.Context, req protocol.FileRequest) (protocol.FileStat, wire.Body, error) {
 	t, s, err := a.open(string(req.Path))
 	if err != nil {
 		return s, nil, err
@@ -42,7 +42,7 @@ func (a *Agent) read(ctx context.Context, req protocol.FileRequest) (protocol.Fi
 }
 
 // export returns the whole root file system as a tar, without what is mounted in it.
-func (a *Agent) export(ctx context.Context, _ struct{}) (struct{}, io.ReadCloser, error) {
+func (a *Agent) export(ctx context.Context, _ struct{}) (struct{}, wire.Body, error) {
 	t, err := openTop("/")
 	if err != nil {
 		return struct{}{}, nil, err
@@ -51,23 +51,32 @@ func (a *Agent) export(ctx context.Context, _ struct{}) (struct{}, io.ReadCloser
 	return struct{}{}, r, err
 }
 
-// send writes a tree as a tar, and closes it. What cannot be read at all is a refusal, where it can be told before, and not
+// send returns a tree as a tar. What cannot be read at all is a refusal, where it can be told before, and not
 // a stream that breaks off.
-func (a *Agent) send(ctx context.Context, t *top, name string, whole bool) (io.ReadCloser, error) {
+func (a *Agent) send(ctx context.Context, t *top, name string, whole bool) (wire.Body, error) {
 	if !hasCapability(unix.CAP_DAC_READ_SEARCH) && !hasCapability(unix.CAP_DAC_OVERRIDE) {
 		if err := a.readable(ctx, t, whole); err != nil {
 			t.close()
 			return nil, err
 		}
 	}
-	r, w := io.Pipe()
-	done := a.busy()
-	go func() { // ends with the tree, or when r is closed
-		defer done()
-		defer t.close()
-		w.CloseWithError(writeTree(w, a.walk(t, whole), t, name))
-	}()
-	return r, nil
+	return &tree{walk: a.walk(t, whole), top: t, name: name, done: a.busy()}, nil
+}
+
+// tree is a file tree that is to be sent.
+type tree struct {
+	walk *walk
+	top  *top
+	name string
+	done func()
+}
+
+func (t *tree) Send(w io.Writer) error { return writeTree(w, t.walk, t.top, t.name) }
+
+func (t *tree) Close() error {
+	t.top.close()
+	t.done()
+	return nil
 }
 
 // readable looks for what this user may not read.

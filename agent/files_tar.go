@@ -27,9 +27,12 @@ type linkName struct {
 	left uint32
 }
 
+// sendSize is how much of a tar is passed on at a time: see wire.CopyBulk.
+const sendSize = 256 << 10
+
 // writeTree writes what t names to w. It is called name there; without a name it has no entry itself.
 func writeTree(w io.Writer, walk *walk, t *top, name string) error {
-	out := bufio.NewWriterSize(w, copySize)
+	out := bufio.NewWriterSize(w, sendSize)
 	x := &treeWriter{tar: tar.NewWriter(out), walk: walk, name: name, links: map[inode]*linkName{}, buf: make([]byte, copySize)}
 	if err := walk.visit(t, "", x.add); err != nil {
 		return err

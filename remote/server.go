@@ -235,8 +235,9 @@ func containerRoutes(m *http.ServeMux, s sockerless.ContainerService) {
 	wire.HandleCall(m, pathContainerStat, func(ctx context.Context, in fileArgs) (*container.PathStat, error) {
 		return s.Stat(ctx, in.Ref, string(in.Path))
 	})
-	wire.HandleDownload(m, pathContainerReadTree, func(ctx context.Context, in fileArgs) (*container.PathStat, io.ReadCloser, error) {
-		return s.ReadTree(ctx, in.Ref, string(in.Path))
+	wire.HandleDownload(m, pathContainerReadTree, func(ctx context.Context, in fileArgs) (*container.PathStat, wire.Body, error) {
+		stat, tar, err := s.ReadTree(ctx, in.Ref, string(in.Path))
+		return stat, wire.NewBody(tar), err
 	})
 	wire.HandleUpload(m, pathContainerWriteTree, func(ctx context.Context, in writeArgs, tar io.Reader) (nothing, error) {
 		return nothing{}, s.WriteTree(ctx, in.Ref, string(in.Path), in.Options, tar)
@@ -247,9 +248,9 @@ func containerRoutes(m *http.ServeMux, s sockerless.ContainerService) {
 	wire.HandleCall(m, pathContainerSize, func(ctx context.Context, in ref) (*sockerless.ContainerSize, error) {
 		return s.Size(ctx, in.Ref)
 	})
-	wire.HandleDownload(m, pathContainerExport, func(ctx context.Context, in ref) (nothing, io.ReadCloser, error) {
+	wire.HandleDownload(m, pathContainerExport, func(ctx context.Context, in ref) (nothing, wire.Body, error) {
 		tar, err := s.Export(ctx, in.Ref)
-		return nothing{}, tar, err
+		return nothing{}, wire.NewBody(tar), err
 	})
 }
 

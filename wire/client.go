@@ -63,7 +63,7 @@ func (c *Client) Call(ctx context.Context, path string, in, out any) error {
 
 // Upload is a call that sends bytes along. It reads body to its end unless the other end refuses it sooner.
 func (c *Client) Upload(ctx context.Context, path string, in any, body io.Reader, out any) error {
-	resp, err := c.do(ctx, path, in, body)
+	resp, err := c.do(ctx, path, in, upload{body})
 	if err != nil {
 		return err
 	}

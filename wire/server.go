@@ -28,9 +28,9 @@ func HandleUpload[In, Out any](m *http.ServeMux, path string, f func(context.Con
 	})
 }
 
-// HandleDownload serves a call whose answer has bytes with it. The reader that f returns is closed here; an error of
-// its Read reaches the client as the error of its own.
-func HandleDownload[In, Out any](m *http.ServeMux, path string, f func(context.Context, In) (Out, io.ReadCloser, error)) {
+// HandleDownload serves a call whose answer has bytes with it. The body that f returns is closed here; an error of its
+// Send reaches the client as that of a Read.
+func HandleDownload[In, Out any](m *http.ServeMux, path string, f func(context.Context, In) (Out, Body, error)) {
 	handle(m, path, func(w http.ResponseWriter, r *http.Request, in In) {
 		out, body, err := f(r.Context(), in)
 		if err != nil {
@@ -46,9 +46,7 @@ func HandleDownload[In, Out any](m *http.ServeMux, path string, f func(context.C
 		w.Header().Set(resultHeader, result)
 		w.Header().Set("Trailer", errorTrailer)
 		w.Header().Set("Content-Type", "application/octet-stream")
-		buf := copyBuffers.Get().(*[]byte)
-		defer copyBuffers.Put(buf)
-		if _, err := io.CopyBuffer(onlyWriter{w}, body, *buf); err != nil {
+		if err := body.Send(onlyWriter{w}); err != nil {
 			if text, encErr := encodeHeader(asError(err)); encErr == nil {
 				w.Header().Set(errorTrailer, text)
 			}

@@ -210,7 +210,7 @@ func TestDownload(t *testing.T) {
 	each(t, func(t *testing.T, network string) {
 		var closed atomic.Int32
 		c := serve(t, network, func(m *http.ServeMux) {
-			wire.HandleDownload(m, "/get", func(_ context.Context, in string) (args, io.ReadCloser, error) {
+			wire.HandleDownload(m, "/get", func(_ context.Context, in string) (args, wire.Body, error) {
 				r := io.LimitReader(zeros{}, 10<<20)
 				switch in {
 				case "refuse":
@@ -222,7 +222,7 @@ func TestDownload(t *testing.T) {
 				case "cut":
 					r = io.MultiReader(r, panicking{})
 				}
-				return args{in, 5}, closing{r, &closed}, nil
+				return args{in, 5}, wire.NewBody(closing{r, &closed}), nil
 			})
 		})
 		for _, x := range []struct {

@@ -15,12 +15,13 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/sockerless/sockerless"
+	"github.com/sockerless/sockerless/wire"
 )
 
 const (
 	tarType  = "application/x-tar"
 	statName = "X-Docker-Container-Path-Stat"
-	// copyBuffer is how much of an archive is passed on at a time.
+	// copyBuffer is how much of an archive is read at a time.
 	copyBuffer = 64 << 10
 )
 
@@ -76,7 +77,7 @@ func (a *api) exportContainer(w http.ResponseWriter, r *request) error {
 func sendArchive(w http.ResponseWriter, kind string, tar io.Reader) error {
 	w.Header().Set("Content-Type", kind)
 	w.WriteHeader(http.StatusOK)
-	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{tar}, make([]byte, copyBuffer))
+	_, err := wire.CopyBulk(w, tar)
 	return err
 }
 
