@@ -58,7 +58,7 @@ func (h *health) begin() {
 }
 
 // pause ends what begin has begun, and a probe that runs, whose result is not wanted. It returns when that is gone, or
-// when it does not go.
+// when it does not go. What comes of it is paused, or begin again.
 func (h *health) pause() {
 	if h == nil {
 		return
@@ -70,14 +70,26 @@ func (h *health) pause() {
 	}
 	h.cancel()
 	h.cancel = nil
-	h.is.Status, h.is.Stopped = protocol.HealthUnhealthy, true // as dockerd has it
-	h.tell(h.is)
 	done := h.done
 	h.mu.Unlock()
 	select {
 	case <-done:
 	case <-time.After(killPatience):
 	}
+}
+
+// paused tells that nothing is probed because the process does not run.
+func (h *health) paused() {
+	if h == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.over || h.cancel != nil || h.is.Stopped {
+		return
+	}
+	h.is.Status, h.is.Stopped = protocol.HealthUnhealthy, true // as dockerd has it
+	h.tell(h.is)
 }
 
 // end ends it for good, and a probe that runs, and does not wait. Nothing is told after it.

@@ -128,24 +128,27 @@ func TestHealthPauses(t *testing.T) {
 		h.begin() // does nothing
 		time.Sleep(24 * time.Second)
 		h.pause() // under a probe that began at 23
+		h.paused()
 		if at := time.Since(started); at != 25*time.Second {
 			t.Errorf("the pause took until %v", at)
 		}
 		h.pause() // does nothing
+		h.paused()
 		time.Sleep(time.Hour)
 		h.begin()
 		time.Sleep(15 * time.Second)
 		h.pause()
-		h.begin()
+		h.begin()                    // for the process could not be stopped
 		time.Sleep(12 * time.Second) // a probe runs
 		h.end()
 		h.pause()
+		h.paused()
 		h.begin()
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		mu.Lock()
 		defer mu.Unlock()
-		want := []string{"13 healthy false 1", "24 unhealthy true 1", "3638 healthy false 2", "3640 unhealthy true 2"}
+		want := []string{"13 healthy false 1", "25 unhealthy true 1", "3638 healthy false 2"}
 		if diff := cmp.Diff(want, told); diff != "" {
 			t.Error(diff)
 		}

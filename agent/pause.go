@@ -44,6 +44,8 @@ func (a *Agent) pause(context.Context, struct{}) (struct{}, error) {
 	err = a.stopAll(i)
 	if err != nil {
 		i.health.begin()
+	} else {
+		i.health.paused()
 	}
 	return struct{}{}, err
 }
