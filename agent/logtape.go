@@ -342,10 +342,10 @@ type logReader struct {
 
 // each hands out the records that are at hand. If there were none, more is closed when there are. ok is false if yield was.
 func (r *logReader) each(yield func(tape.Record) bool) (more <-chan struct{}, ok bool) {
+	before := r.after
 	batch, gap, more := r.next()
 	if gap > 0 {
-		text := fmt.Appendf(nil, "%d records were dropped before they could be stored\n", gap)
-		if !yield(tape.Record{Seq: r.after, Time: time.Now(), Stream: tape.Gap, Data: text}) {
+		if !yield(tape.Record{Seq: r.after, Time: time.Now(), Stream: tape.Gap, Data: r.t.missing(before, gap)}) {
 			return nil, false
 		}
 	}
@@ -359,6 +359,21 @@ func (r *logReader) each(yield func(tape.Record) bool) (more <-chan struct{}, ok
 		}
 	}
 	return more, true
+}
+
+// missing says why some records behind a number are not here any more.
+func (t *logTape) missing(after, gap uint64) []byte {
+	t.mu.Lock()
+	acked := t.acked
+	t.mu.Unlock()
+	lost := min(gap, max(acked, after)-after) // whoever has acknowledged them asks for them again
+	switch {
+	case lost == 0:
+		return fmt.Appendf(nil, "%d records were dropped before they could be stored\n", gap)
+	case lost == gap:
+		return fmt.Appendf(nil, "%d records were stored by the backend and are lost there\n", gap)
+	}
+	return fmt.Appendf(nil, "%d records are missing: %d were stored by the backend and are lost there, %d were dropped before they could be\n", gap, lost, gap-lost)
 }
 
 // next returns the entries behind r.after, as many as are at hand. If there are none, more is closed when there are.

@@ -70,7 +70,7 @@ func TestLostRecordsAreTold(t *testing.T) {
 			if err := os.Truncate(files[0], 10000); err != nil {
 				r.t.Fatal(err)
 			}
-		}, "records were dropped"},
+		}, "records were stored by the backend and are lost there"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := newRig(t, rigOptions{reverse: true, engine: engine.Options{Linger: time.Minute}})
