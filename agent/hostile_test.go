@@ -132,3 +132,58 @@ func processesOf(uid int) (n int) {
 	}
 	return n
 }
+
+// A process that stops what sets the ulimits of an exec has that exec refused, and holds up nothing for longer than that.
+func TestStoppedHelper(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, boxOptions{})
+	b.start(protocol.StartRequest{Process: sh("exec sleep 1000"), Linger: time.Minute})
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() { // ends with stop, or when it has done what a process of the same user can do, too
+		defer close(stopped)
+		children := fmt.Sprintf("/proc/%d/task", b.cmd.Process.Pid)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			tasks, _ := os.ReadDir(children)
+			for _, task := range tasks {
+				list, _ := os.ReadFile(children + "/" + task.Name() + "/children")
+				for _, field := range strings.Fields(string(list)) {
+					pid, _ := strconv.Atoi(field)
+					cmdline, _ := os.ReadFile("/proc/" + field + "/cmdline")
+					if strings.HasPrefix(string(cmdline), "sockerless-agent\x00limited") {
+						syscall.Kill(pid, syscall.SIGSTOP)
+						return
+					}
+				}
+			}
+		}
+	}()
+	p := sh("true")
+	p.Ulimits = []protocol.Ulimit{{Name: "core"}}
+	hit := false
+	for range 100 {
+		_, _, _, err := b.tryExec(p, "")
+		if hit = err != nil; hit {
+			if !strings.Contains(err.Error(), "something has stopped what was to set its ulimits") {
+				t.Error(err)
+			}
+			break
+		}
+	}
+	close(stop)
+	<-stopped
+	if !hit {
+		t.Skip("a helper is too quick to be stopped here")
+	}
+	if out, _, code := b.exec(sh("echo here"), ""); out != "here\n" || code != 0 {
+		t.Errorf("%q, %d", out, code)
+	}
+	if err := b.Signal(b.ctx(), protocol.SignalRequest{Signal: "KILL"}); err != nil {
+		t.Fatal(err)
+	}
+	b.exited(1)
+}

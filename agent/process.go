@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -97,16 +98,33 @@ func (r *reaper) startLimited(limits, path string, args []string, attr *syscall.
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
 		return nil, err
 	}
+	if err := unix.SetNonblock(pipe[0], true); err != nil { // so that it has a deadline
+		closeFD(pipe[0])
+		closeFD(pipe[1])
+		return nil, err
+	}
 	status := os.NewFile(uintptr(pipe[0]), "status")
 	defer status.Close()
 	attr.Files = append(attr.Files, uintptr(pipe[1])) // limitedFD
+	attr.Env = shield(attr.Env)
 	c, err := r.start(selfExe, append([]string{"sockerless-agent", LimitedCommand, limits, path}, args...), attr, true)
 	closeFD(pipe[1])
 	if err != nil {
 		return nil, err
 	}
-	if b, err := io.ReadAll(status); err != nil || len(b) > 0 {
+	err = status.SetReadDeadline(time.Now().Add(limitedPatience))
+	var b []byte
+	if err == nil {
+		b, err = io.ReadAll(status)
+	}
+	if err != nil {
+		c.signal(syscall.SIGKILL)
+	}
+	if err != nil || len(b) > 0 {
 		<-c.done
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil, wire.Errorf(protocol.CodeInvalid, "cannot start %s: something has stopped what was to set its ulimits", args[0])
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -117,6 +135,10 @@ func (r *reaper) startLimited(limits, path string, args []string, attr *syscall.
 	r.mu.Unlock()
 	return c, nil
 }
+
+// limitedPatience bounds the moment that a helper takes: a process of the same user may stop it, and nothing else starts or ends
+// meanwhile.
+const limitedPatience = 15 * time.Second
 
 // LimitedCommand is the first argument by which the program knows that it is to be RunLimited with the rest of them.
 const LimitedCommand = "limited"
@@ -284,6 +306,9 @@ func executable(path string, id identity) error {
 
 // startError gives a failed execution its code and the words of runc.
 func startError(name, path string, err error) error {
+	if refused, ok := errors.AsType[*wire.Error](err); ok {
+		return refused
+	}
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {
 		return fmt.Errorf("cannot start %s: %w", name, err)

@@ -48,6 +48,9 @@ func TestWhatAProcessStartsWith(t *testing.T) {
 			"SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"},
 		{"no descriptors but its three", "exec ls /proc/self/fd", protocol.Process{}, "0\n1\n2\n3\n"}, // 3 is ls's own
 		{"ulimits", "ulimit -Sn; ulimit -Hn; ulimit -c", protocol.Process{Ulimits: []protocol.Ulimit{{Name: "nofile", Soft: 100, Hard: 200}, {Name: "core", Soft: 0, Hard: 0}}}, "100\n200\n0\n"},
+		{"ulimits beside settings of Go's runtime", `echo "$GODEBUG $GOMAXPROCS"; ulimit -Sn`,
+			protocol.Process{Env: []string{"PATH=/usr/bin:/bin", "GODEBUG=inittrace=1", "GOMAXPROCS=7"}, Ulimits: []protocol.Ulimit{{Name: "nofile", Soft: 100, Hard: 200}}},
+			"inittrace=1 7\n100\n"},
 		{"ulimits of another user", "id -u; ulimit -n", protocol.Process{User: "nobody", Ulimits: []protocol.Ulimit{{Name: "nofile", Soft: 100, Hard: 100}}}, "65534\n100\n"},
 		{"a relative command", "", protocol.Process{Args: []string{"./env", "A=1", "./printenv", "A"}, Dir: "/usr/bin"}, "1\n"},
 		{"a relative PATH", "", protocol.Process{Args: []string{"echo", "x"}, Dir: "/usr", Env: []string{"PATH=bin"}}, "x\n"},

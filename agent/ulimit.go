@@ -86,5 +86,29 @@ func runLimited(args []string) error {
 			return err
 		}
 	}
-	return syscall.Exec(args[1], args[2:], os.Environ())
+	return syscall.Exec(args[1], args[2:], unshield(os.Environ()))
+}
+
+// shielded is before the variables that are for the user's program, and that Go's runtime in the helper is not to see.
+const shielded = "\x01"
+
+// shield hides GODEBUG and its like from a helper.
+func shield(env []string) []string {
+	out := make([]string, len(env))
+	for i, e := range env {
+		if strings.HasPrefix(e, "GO") {
+			e = shielded + e
+		}
+		out[i] = e
+	}
+	return out
+}
+
+func unshield(env []string) []string {
+	for i, e := range env {
+		if rest, ok := strings.CutPrefix(e, shielded); ok && strings.HasPrefix(rest, "GO") {
+			env[i] = rest
+		}
+	}
+	return env
 }
