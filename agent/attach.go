@@ -99,6 +99,8 @@ func (a *Agent) attachable(req protocol.AttachRequest) (*incarnation, error) {
 	i := a.coming
 	if i == nil {
 		i = a.now
+	} else if a.releasing || a.terminating {
+		return nil, wire.Errorf(protocol.CodeNotRunning, "the agent ends, so nothing is going to run") // who waits is joined elsewhere
 	}
 	if req.Incarnation == 0 {
 		return i, nil

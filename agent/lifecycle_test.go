@@ -308,6 +308,22 @@ func TestPlatformStop(t *testing.T) {
 	})
 }
 
+// Nobody is attached to what an agent that ends will not run: whoever waits for the process goes where it runs.
+func TestAttachToAnAgentThatEnds(t *testing.T) {
+	b := newBox(t, boxOptions{})
+	b.start(protocol.StartRequest{Process: sh("true"), Linger: time.Minute, Orphan: time.Minute})
+	b.exited(1)
+	b.cmd.Process.Signal(syscall.SIGTERM) // it stays a moment, for the exit is not acknowledged
+	eventually(t, "attach is refused", func() bool {
+		s, err := b.Attach(b.ctx(), protocol.AttachRequest{Stdout: true})
+		if err == nil {
+			s.Close()
+		}
+		return err != nil
+	})
+	b.code()
+}
+
 func TestReleaseKillsWhatRuns(t *testing.T) {
 	b := newBox(t, boxOptions{})
 	b.start(protocol.StartRequest{Process: sh("trap '' TERM; echo up; while :; do sleep 0.01; done")})
