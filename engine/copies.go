@@ -233,7 +233,7 @@ func (a *spooled) discard() {
 	}
 }
 
-// keep makes the archive one of a container's, and that last.
+// keep makes the archive one of a container's, and that last. It is not safe from a power cut before sync.
 func (a *spooled) keep(id string) error {
 	dir := filepath.Join(a.store.dir, id)
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
@@ -254,8 +254,13 @@ func (a *spooled) keep(id string) error {
 		return diskError(err)
 	}
 	a.path = ""
-	for _, d := range []string{dir, a.store.dir} {
-		if err := syncDir(d); err != nil {
+	return nil
+}
+
+// sync makes what was kept of a container's last.
+func (s *copies) sync(id string) error {
+	for _, d := range []string{filepath.Join(s.dir, id), s.dir} {
+		if err := syncDir(d); err != nil && !errors.Is(err, os.ErrNotExist) { // the container may be gone again
 			return diskError(err)
 		}
 	}
@@ -349,7 +354,10 @@ func (c *container) keepCopy(ctx context.Context, ref, path string, opt sockerle
 				c.event(events.ActionExtractToDir, nil)
 			}
 			c.mu.Unlock()
-			return err
+			if err != nil {
+				return err
+			}
+			return c.e.copies.sync(c.id) // without the lock: a disk may take its time
 		}
 		c.mu.Unlock()
 	}

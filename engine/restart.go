@@ -111,8 +111,9 @@ func (c *container) later() {
 	if at.IsZero() || c.removed || c.e.ctx.Err() != nil {
 		return
 	}
+	wait := c.rec.untilAgain(time.Now())
 	c.e.background(func() { // ends at that time, or with the engine
-		for pause := time.Until(at); ; pause = time.Second {
+		for pause := wait; ; pause = time.Second {
 			timer := time.NewTimer(pause)
 			select {
 			case <-timer.C:
@@ -125,6 +126,12 @@ func (c *container) later() {
 			}
 		}
 	})
+}
+
+// untilAgain is how long the new execution is to wait: no longer than the pause that it was for, for the clock may have been set
+// back since the time was stored.
+func (rec *record) untilAgain(now time.Time) time.Duration {
+	return max(0, min(rec.Again.Sub(now), rec.Backoff))
 }
 
 // again places the execution that was wanted for that time. False: it is to be tried again.

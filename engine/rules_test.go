@@ -322,3 +322,25 @@ func TestIdleExecsAreBounded(t *testing.T) {
 	same(t, len(table.byID), 1)
 	same(t, len(table.idle), 1)
 }
+
+// A clock that is set back between two backends does not delay a restart by more than its pause.
+func TestUntilAgain(t *testing.T) {
+	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		name    string
+		again   time.Duration // from now
+		backoff time.Duration
+		want    time.Duration
+	}{
+		{"it has just been decided", 2 * time.Second, 2 * time.Second, 2 * time.Second},
+		{"some of it has passed", time.Second, 2 * time.Second, time.Second},
+		{"all of it has", -time.Hour, 2 * time.Second, 0},
+		{"the clock was set back", 3 * time.Hour, 2 * time.Second, 2 * time.Second},
+		{"at once", 0, 0, 0},
+	} {
+		rec := record{Again: now.Add(c.again), Backoff: c.backoff}
+		if got := rec.untilAgain(now); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
