@@ -33,6 +33,10 @@ func (a *api) events(w http.ResponseWriter, r *request) error {
 	if opt.Until, err = r.instant("until"); err != nil {
 		return err
 	}
+	// As with dockerd, 0 is the beginning, and who asks until a time alone asks for what was, too.
+	if r.query.Get("since") == "0" || opt.Since.IsZero() && !opt.Until.IsZero() {
+		opt.Since = time.Unix(0, 0)
+	}
 	if !opt.Since.IsZero() && !opt.Until.IsZero() && opt.Since.After(opt.Until) {
 		return sockerless.Errorf(sockerless.EINVALID, "`since` time (%s) cannot be after `until` time (%s)", r.query.Get("since"), r.query.Get("until"))
 	}
