@@ -367,10 +367,10 @@ func (t *logTape) missing(after, gap uint64) []byte {
 	acked := t.acked
 	t.mu.Unlock()
 	lost := min(gap, max(acked, after)-after) // whoever has acknowledged them asks for them again
-	switch {
-	case lost == 0:
+	switch lost {
+	case 0:
 		return fmt.Appendf(nil, "%d records were dropped before they could be stored\n", gap)
-	case lost == gap:
+	case gap:
 		return fmt.Appendf(nil, "%d records were stored by the backend and are lost there\n", gap)
 	}
 	return fmt.Appendf(nil, "%d records are missing: %d were stored by the backend and are lost there, %d were dropped before they could be\n", gap, lost, gap-lost)

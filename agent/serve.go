@@ -123,6 +123,10 @@ func (a *Agent) listen(ctx context.Context) {
 	}
 }
 
+// maxStrangers is how many connections there may be that are not the backend's link: whoever is in the container's network can
+// make them.
+const maxStrangers = 64
+
 func (a *Agent) serveHub(ctx context.Context) error {
 	network, address := "tcp", a.settings.Listen
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
@@ -150,6 +154,7 @@ func (a *Agent) serveHub(ctx context.Context) error {
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,
 		MaxHeaderBytes:    16 << 10,
+		ConnState:         link.NewStrangers(maxStrangers, nil).State,
 		ErrorLog:          log.New(io.Discard, "", 0), // whoever knocks at a port must not fill the container's log
 	}
 	var listening, links sync.WaitGroup

@@ -164,6 +164,7 @@ const (
 	readHeaderTimeout = 20 * time.Second
 	idleTimeout       = 2 * time.Minute
 	maxHeaderBytes    = 64 << 10
+	maxStrangers      = 1024 // connections from other machines that are no links
 	drainTimeout      = 5 * time.Second
 )
 
@@ -174,6 +175,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	h := &http.Server{
 		Handler: s, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		BaseContext: func(net.Listener) context.Context { return requests },
+		ConnState:   link.NewStrangers(maxStrangers, local).State,
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	drained := make(chan error, 1)
@@ -192,6 +194,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("cannot serve on %s: %w", l.Addr(), err)
 	}
 	return <-drained
+}
+
+// local says whether a connection is this machine's own.
+func local(c net.Conn) bool {
+	addr, ok := c.RemoteAddr().(*net.TCPAddr)
+	return !ok || addr.IP.IsLoopback()
 }
 
 // Close ends the backend and leaves the containers running: the next Open finds them. It may be repeated.
