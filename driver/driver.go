@@ -103,7 +103,8 @@ type Status struct {
 
 // LogReader is a driver whose cloud keeps the output of executions. Find it with [As].
 type LogReader interface {
-	// Logs yields what the cloud has kept of a run since a time, in order. It may be late and it may have holes.
+	// Logs yields what the cloud has kept of a run since a time, in order; of one without an execution, what it has of
+	// all executions of the job. It may be late and it may have holes.
 	Logs(ctx context.Context, run Run, since time.Time) iter.Seq2[Line, error]
 }
 

@@ -81,10 +81,15 @@ func wanted(s tape.Stream, opt sockerless.LogOptions) bool {
 	return true
 }
 
-// archived yields what the cloud has kept of the latest run.
+// archived yields what the cloud has kept of the container's executions, one after the other.
 func (e *Engine) archived(ctx context.Context, r driver.LogReader, rec record, opt sockerless.LogOptions, yield func(tape.Record, error) bool) {
 	var records []tape.Record
-	for line, err := range r.Logs(ctx, rec.Run.Run, rec.Run.Wanted) {
+	all := rec.Run.Run
+	all.Execution = ""
+	if all.Job == "" {
+		return // the cloud has never heard of it
+	}
+	for line, err := range r.Logs(ctx, all, rec.Created) {
 		if err != nil {
 			yield(tape.Record{}, err)
 			return

@@ -388,6 +388,10 @@ func (a archive) Unwrap() driver.Driver { return a.Driver }
 
 func (a archive) Logs(_ context.Context, run driver.Run, _ time.Time) iter.Seq2[driver.Line, error] {
 	return func(yield func(driver.Line, error) bool) {
+		if run.Execution != "" || run.Job == "" {
+			yield(driver.Line{}, fmt.Errorf("asked for execution %q of job %q alone", run.Execution, run.Job))
+			return
+		}
 		for i, text := range []string{"one", "two", "three"} {
 			stream := "stdout"
 			if i == 1 {

@@ -74,18 +74,22 @@ var (
 // pageSize is how many lines one query may give: well under the 500,000 rows and 100 MB of Log Analytics.
 const pageSize = 20_000
 
-// Logs yields what Log Analytics has of a run since a time. There is nothing before the first row has arrived, some
+// Logs yields what Log Analytics has of a run, or of a job's executions, since a time. There is nothing before the first row has arrived, some
 // minutes after it was written at the worst; what is missing then is no error.
 func (d *Driver) Logs(ctx context.Context, run driver.Run, since time.Time) iter.Seq2[driver.Line, error] {
 	return func(yield func(driver.Line, error) bool) {
-		fail := func(err error) { yield(driver.Line{}, explain(err, "read the logs of execution %s", run.Execution)) }
-		if !executionPattern.MatchString(run.Execution) {
-			fail(sockerless.Errorf(sockerless.EINVALID, "%q is no name of an execution", run.Execution))
+		of := run.Execution
+		if of == "" {
+			of = run.Job // which executions are named after, as replicas are after them
+		}
+		fail := func(err error) { yield(driver.Line{}, explain(err, "read the logs of %s", of)) }
+		if !executionPattern.MatchString(of) {
+			fail(sockerless.Errorf(sockerless.EINVALID, "%q is no name of an execution or a job", of))
 			return
 		}
 		from, seen := since, 0 // seen lines of the instant from were yielded already
 		for {
-			rows, err := d.logs.query(ctx, &consoleTables, from, func(t logTable) string { return consoleQuery(t, run.Execution, from) })
+			rows, err := d.logs.query(ctx, &consoleTables, from, func(t logTable) string { return consoleQuery(t, of, from) })
 			for i, row := range rows {
 				line, at, err := consoleLine(row)
 				if err != nil {
@@ -118,10 +122,10 @@ func (d *Driver) Logs(ctx context.Context, run driver.Run, since time.Time) iter
 	}
 }
 
-// consoleQuery asks for the lines of an execution's replicas, which are named after it. Several lines can have the same
+// consoleQuery asks for the lines of replicas, which are named after their execution, as that is after its job. Several lines can have the same
 // instant: the further keys make the order, and so the pages, certain.
-func consoleQuery(t logTable, execution string, from time.Time) string {
-	q := t.name + "\n| extend " + t.columns + "\n| where Group startswith '" + execution + "-'"
+func consoleQuery(t logTable, of string, from time.Time) string {
+	q := t.name + "\n| extend " + t.columns + "\n| where Group startswith '" + of + "-'"
 	if !from.IsZero() {
 		q += "\n| where At >= datetime(" + from.UTC().Format(logTime) + ")"
 	}

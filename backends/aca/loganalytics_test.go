@@ -164,6 +164,52 @@ func TestLogsOfARun(t *testing.T) {
 	}
 }
 
+// A container that was started several times has the lines of all its executions, in order, and nobody else's.
+func TestLogsOfAJob(t *testing.T) {
+	t.Parallel()
+	tc := calm(t, nil, azuresim.WithIngestion(azuresim.Exactly(100*time.Millisecond)))
+	spec := tc.spec()
+	var run driver.Run
+	for i, id := range []string{runID, "ffeeddccbbaa99887766554433221100", "0f0e0d0c0b0a09080706050403020100"} {
+		spec.ID, spec.Previous = id, run.Execution
+		run = tc.start(spec)
+		tc.eventually("the replica is there", func() bool { return len(tc.replicas.list()) == i+1 })
+		for _, text := range []string{"begins", "ends"} {
+			tc.replicas.list()[i].spec.Output("main", "stdout", fmt.Appendf(nil, "run %d %s", i, text))
+			time.Sleep(time.Millisecond) // apart by more than the 100 ns that rows can tell
+		}
+		if err := tc.driver.Stop(t.Context(), run); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := tc.spec()
+	other.Container = strings.Repeat("9", 64)
+	other.ID = strings.Repeat("8", 32)
+	tc.start(other)
+	tc.eventually("the replica is there", func() bool { return len(tc.replicas.list()) == 4 })
+	tc.replicas.list()[3].spec.Output("main", "stdout", []byte("not ours"))
+	job := run
+	job.Execution = ""
+	var got []string
+	tc.eventually("all lines are there", func() bool {
+		lines, err := logsOf(t, tc.driver, job, time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = nil
+		for _, line := range lines {
+			got = append(got, line.Text)
+		}
+		return len(got) >= 6
+	})
+	if diff := cmp.Diff([]string{"run 0 begins", "run 0 ends", "run 1 begins", "run 1 ends", "run 2 begins", "run 2 ends"}, got); diff != "" {
+		t.Error(diff)
+	}
+	if last, err := logsOf(t, tc.driver, run, time.Time{}); err != nil || len(last) != 2 {
+		t.Errorf("of the last execution: %v, %v", last, err)
+	}
+}
+
 // Names reach a query, so they must not be able to change it.
 func TestLogsOfAWrongName(t *testing.T) {
 	t.Parallel()

@@ -192,6 +192,18 @@ func (d *Driver) find(run driver.Run) *execution {
 	return nil
 }
 
+// executions returns that of a run, or, without one, those of its job.
+func (d *Driver) executions(run driver.Run) []*execution {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	j := d.jobs[run.Job]
+	if j == nil {
+		return nil
+	}
+	all := slices.Clone(j.executions)
+	return slices.DeleteFunc(all, func(x *execution) bool { return run.Execution != "" && x.run.Execution != run.Execution })
+}
+
 // Status says how far the child is.
 func (d *Driver) Status(ctx context.Context, run driver.Run) (driver.Status, error) {
 	x := d.find(run)
@@ -264,11 +276,11 @@ func (d *Driver) Runs(ctx context.Context) iter.Seq2[driver.Run, error] {
 // Logs yields what the agent wrote to its own standard output and error.
 func (d *Driver) Logs(ctx context.Context, run driver.Run, since time.Time) iter.Seq2[driver.Line, error] {
 	return func(yield func(driver.Line, error) bool) {
-		x := d.find(run)
-		if x == nil {
-			return
+		var lines []driver.Line
+		for _, x := range d.executions(run) {
+			lines = append(lines, x.output.since(since)...)
 		}
-		for _, line := range x.output.since(since) {
+		for _, line := range lines {
 			if err := ctx.Err(); err != nil {
 				yield(driver.Line{}, err)
 				return
