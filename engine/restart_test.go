@@ -427,6 +427,29 @@ func TestStopWhileItWaitsForTheCloud(t *testing.T) {
 	}
 }
 
+// TestRestartWhileThePolicyDoes: who restarts a container that its policy is bringing up in a new execution, which the cloud
+// takes its time for, is told so, and not kept for as long as that takes.
+func TestRestartWhileThePolicyDoes(t *testing.T) {
+	t.Parallel()
+	r, f := newFaulty(t, rigOptions{engine: engine.Options{StartWait: 2 * time.Second}})
+	gated, open := gate(t)
+	id := r.create(counter(t, gated+"[ $n = 1 ] && kill -9 $PPID; exec sleep 600"), policy("always"))
+	r.start(id)
+	asked, answer := f.slowStart()
+	open()
+	<-asked
+	err := r.b.Containers.Restart(t.Context(), id, sockerless.StopOptions{})
+	if sockerless.ErrorCode(err) != sockerless.EUNAVAILABLE || !strings.Contains(err.Error(), "it is being started, and that is not done after 2s") {
+		t.Errorf("restart: %v", err)
+	}
+	close(answer)
+	eventually(t, "it runs", func() bool { return r.find(id).State.Status == docker.StateRunning })
+	f.inject(func(f *faulty) { f.start = nil })
+	if err := r.b.Containers.Restart(t.Context(), id, sockerless.StopOptions{}); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestRestartIsRefusedByTheAgent: the program is gone when it is to run again. As with dockerd the exit code is the last
 // run's, and the error says why there is no other.
 func TestRestartIsRefusedByTheAgent(t *testing.T) {

@@ -233,8 +233,11 @@ func (s containerService) Restart(ctx context.Context, ref string, opt sockerles
 	return nil
 }
 
-// settled returns the container with its lock held, once no start of it is under way.
+// settled returns the container with its lock held, once no start of it is under way. One that takes longer than
+// clients wait is told.
 func (s containerService) settled(ctx context.Context, ref string) (*container, error) {
+	late := time.NewTimer(s.opt.StartWait)
+	defer late.Stop()
 	for {
 		c, err := s.locked(ref)
 		if err != nil || c.attempt == nil {
@@ -244,6 +247,9 @@ func (s containerService) settled(ctx context.Context, ref string) (*container, 
 		c.mu.Unlock()
 		select {
 		case <-settled:
+		case <-late.C:
+			return nil, sockerless.Errorf(sockerless.EUNAVAILABLE,
+				"cannot restart container %s: it is being started, and that is not done after %v", c.id[:12], s.opt.StartWait)
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-s.ctx.Done():
