@@ -244,23 +244,30 @@ func (e *Engine) acceptAgents() {
 			}
 			return
 		}
-		e.mu.RLock() // over the hand-over too: a run that ends takes no offer after it has left e.runs
+		e.mu.RLock()
 		r := e.runs[l.ID()]
-		taken := false
-		if r != nil {
-			select {
-			case r.offers <- l:
-				taken = true
-			default: // more at once than any run has: it will come again
-			}
-		}
 		e.mu.RUnlock()
 		switch {
 		case r == nil:
 			e.turnAway(l)
-		case !taken:
+		case !e.offer(r, l):
 			e.background(func() { closeLink(l) }) // ends within the link's own 2 s
 		}
+	}
+}
+
+// offer gives a link to its run. False: the run is over, or has more of them at once than any has.
+func (e *Engine) offer(r *run, l *link.Link) bool {
+	e.mu.RLock() // over the hand-over too: a run that ends takes no offer after it has left e.runs
+	defer e.mu.RUnlock()
+	if e.runs[r.id] != r {
+		return false
+	}
+	select {
+	case r.offers <- l:
+		return true
+	default:
+		return false
 	}
 }
 

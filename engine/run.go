@@ -451,12 +451,11 @@ func (r *run) dial() {
 				Role: link.Backend, ID: r.id, Secret: secret, Hello: link.Hello{Version: r.e.opt.Version},
 			}, link.Options{Logger: r.e.log})
 			if err == nil {
-				select {
-				case r.offers <- l:
-				case <-ctx.Done():
-					closeLink(l)
+				if ctx.Err() == nil && r.e.offer(r, l) {
+					return
 				}
-				return
+				closeLink(l)
+				err = link.ErrClosed
 			}
 			if ctx.Err() != nil {
 				return
