@@ -25,7 +25,7 @@ import (
 var all = flag.Bool("clients", false, "run the clients: their packages are downloaded and built the first time")
 
 // clientTime bounds a client's run. It is for what hangs.
-const clientTime = 8 * time.Minute
+const clientTime = 6 * time.Minute
 
 // TestMain prints the summary after the last test.
 func TestMain(m *testing.M) {

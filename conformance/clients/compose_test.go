@@ -23,10 +23,11 @@ import (
 
 var dockerd = flag.Bool("dockerd", false, "hold compose's sessions to the dockerd in $PATH too; needs root")
 
-// TestCompose runs the sessions of compose/testdata by docker compose, which is a plugin of the docker CLI.
+// TestCompose runs the sessions of compose/testdata by docker compose, which is a plugin of the docker CLI, and those of
+// compose/waiting, which end in a skip when they have seen that something is refused as it should.
 func TestCompose(t *testing.T) {
 	_, env := open(t)
-	runSessions(t, append(env, "ON=sockerless"))
+	runSessions(t, env, "testdata", "waiting")
 }
 
 // TestComposeOnDockerd holds the sessions themselves to a dockerd.
@@ -45,16 +46,20 @@ func TestComposeOnDockerd(t *testing.T) {
 	if err := h.Import(t.Context(), image); err != nil {
 		t.Fatal(err)
 	}
-	runSessions(t, append(environment(t, h), "ON=dockerd", "IMAGE="+image))
+	runSessions(t, append(environment(t, h), "IMAGE="+image), "testdata")
 }
 
-// runSessions runs each session as one case, in a project of its own. What the sessions may say beside testscript's own:
-// `eventually COMMAND...` repeats a command until it succeeds, and the conditions [sockerless] and [dockerd] tell the host.
-func runSessions(t *testing.T, env []string) {
+// runSessions runs each session of these folders as one case, in a project of its own. Sessions may say, beside testscript's
+// own commands, `eventually [!] COMMAND...`: it repeats a command until it succeeds, or fails.
+func runSessions(t *testing.T, env []string, folders ...string) {
 	plugin := buildCompose(t)
-	sessions, err := filepath.Glob("compose/testdata/*.txtar")
-	if err != nil || len(sessions) == 0 {
-		t.Fatal("no sessions: ", err)
+	var sessions []string
+	for _, folder := range folders {
+		found, err := filepath.Glob(filepath.Join("compose", folder, "*.txtar"))
+		if err != nil || len(found) == 0 {
+			t.Fatal("no sessions in ", folder, err)
+		}
+		sessions = append(sessions, found...)
 	}
 	for _, session := range sessions {
 		testscript.RunT(counted{t}, testscript.Params{
@@ -68,15 +73,8 @@ func runSessions(t *testing.T, env []string) {
 				e.Vars = append(append(e.Vars, env...), "HOME="+e.WorkDir, "DOCKER_CONFIG="+config, "COMPOSE_PROJECT_NAME="+strings.TrimSuffix(filepath.Base(session), ".txtar"))
 				return os.Symlink(plugin, filepath.Join(plugins, "docker-compose"))
 			},
-			Condition: func(name string) (bool, error) {
-				for _, v := range env {
-					if on, ok := strings.CutPrefix(v, "ON="); ok && (name == "sockerless" || name == "dockerd") {
-						return on == name, nil
-					}
-				}
-				return false, fmt.Errorf("no such condition: %s", name)
-			},
 			Cmds:                map[string]func(ts *testscript.TestScript, neg bool, args []string){"eventually": eventually},
+			Deadline:            time.Now().Add(clientTime),
 			RequireExplicitExec: true,
 		})
 	}
@@ -92,10 +90,19 @@ func (c counted) Run(name string, f func(testscript.T)) {
 // Skip counts a session that says `skip REASON`.
 func (c counted) Skip(reason ...any) { wait(c.T, fmt.Sprint(reason...)) }
 
+// Log shows what a session did if it fails.
+func (c counted) Log(args ...any) {
+	c.Cleanup(func() {
+		if c.Failed() {
+			c.T.Log(args...)
+		}
+	})
+}
+
 // Verbose says that a session which passes need not be shown.
 func (c counted) Verbose() bool { return false }
 
-// eventually [!] COMMAND ARGS...: repeats a command until it succeeds, or with ! until it fails.
+// eventually [!] COMMAND ARGS... is told of in runSessions.
 func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	fails := args[0] == "!"
 	if fails {
