@@ -184,7 +184,10 @@ func (a *Agent) attachInput(conn *wire.Conn, req protocol.AttachRequest, i *inca
 	switch {
 	case end == inputEnd && open && !once:
 		c.finish() // dockerd ends a session whose input has ended, unless that is the end of the process's input
-	case end == inputCut, end == inputDetached:
+	case end == inputDetached:
+		a.events.add(protocol.Event{Kind: protocol.EventDetached, Incarnation: i.number})
+		c.close()
+	case end == inputCut:
 		c.close()
 	}
 }

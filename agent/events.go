@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	maxEvents = 4096 // are kept for a backend that is away. The oldest ends of execs go first.
+	maxEvents = 4096 // are kept for a backend that is away. The oldest ends of execs, and of clients, go first.
 	maxHealth = 64   // of them at most tell changes of the health
 )
 
@@ -39,7 +39,9 @@ func (l *eventLog) add(e protocol.Event) uint64 {
 		l.supersede(e)
 	}
 	if len(l.events) >= maxEvents {
-		i := max(0, slices.IndexFunc(l.events, func(e protocol.Event) bool { return e.Kind == protocol.EventExecExit }))
+		i := max(0, slices.IndexFunc(l.events, func(e protocol.Event) bool {
+			return e.Kind == protocol.EventExecExit || e.Kind == protocol.EventDetached
+		}))
 		l.events = slices.Delete(l.events, i, i+1)
 	}
 	l.events = append(l.events, e)

@@ -86,7 +86,9 @@ func (a *Agent) startExec(req protocol.ExecRequest, want streams) (*execSession,
 		return nil, err
 	}
 	a.execs.run(e, p)
-	s := &execSession{process: p, left: &a.left, recorded: make(chan struct{})}
+	s := &execSession{process: p, left: &a.left, recorded: make(chan struct{}), detached: func() {
+		a.events.add(protocol.Event{Kind: protocol.EventDetached, Incarnation: i.number, Exec: e.id})
+	}}
 	go func() { // ends after the process
 		exit := p.exit()
 		exit.OOM = exit.Signal == int(syscall.SIGKILL) && a.lookForOOM(i)
@@ -102,6 +104,7 @@ type execSession struct {
 	process  *process
 	left     *leftovers
 	recorded chan struct{} // closed when the exit is
+	detached func()        // tells that the client has typed the detach keys
 	conn     *wire.Conn    // nil if dead from the start
 	mu       sync.Mutex    // one frame after the other
 	mute     bool          // the client wants no output; a terminal has some all the same
@@ -174,7 +177,11 @@ func (s *execSession) input(req protocol.ExecRequest) {
 			s.end() // a terminal has no end of input; dockerd ends the session
 		}
 		s.process.closeStdin()
-	case inputCut, inputDetached:
+	case inputDetached:
+		s.detached()
+		s.end()
+		s.process.closeStdin()
+	case inputCut:
 		s.end()
 		s.process.closeStdin()
 	}

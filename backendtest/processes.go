@@ -8,6 +8,7 @@ import (
 	"time"
 
 	docker "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 
 	"github.com/sockerless/sockerless"
 )
@@ -269,6 +270,7 @@ var attaching = []test{
 		s.same("stdout", stdout, "again\n")
 	}},
 	{"detach keys leave the process", func(s *session) {
+		since := time.Now()
 		id := s.create([]string{"cat"}, terminal, func(r *sockerless.CreateRequest) { r.Config.OpenStdin = true })
 		attached := s.attach(id, sockerless.AttachOptions{Stdin: true, Stdout: true, Stderr: true, DetachKeys: "ctrl-a,x"})
 		s.start(id)
@@ -277,7 +279,23 @@ var attaching = []test{
 		}
 		s.read(attached, true)
 		s.same("status", s.find(id).State.Status, docker.StateRunning)
-		_, err := s.b.Containers.Attach(s.Context(), id, sockerless.AttachOptions{Stream: true, Stdout: true, DetachKeys: "ctrl-shift-x"})
+		ofContainer := sockerless.Filters{"container": {id}}
+		s.tell(sockerless.EventOptions{Since: since, Filters: ofContainer}, events.ActionDetach)
+
+		x, err := s.b.Execs.Create(s.Context(), id, sockerless.ExecConfig{Cmd: []string{"cat"}, Tty: true, Stdin: true, Stdout: true})
+		if err != nil {
+			s.Fatal(err)
+		}
+		exec, err := s.b.Execs.Start(s.Context(), x, sockerless.ExecStartOptions{Tty: true})
+		if err != nil {
+			s.Fatal(err)
+		}
+		if _, err := exec.Write([]byte{16, 17}); err != nil { // ctrl-p,ctrl-q
+			s.Fatal(err)
+		}
+		s.read(exec, true)
+		s.tell(sockerless.EventOptions{Since: since, Filters: ofContainer}, events.ActionExecDetach)
+		_, err = s.b.Containers.Attach(s.Context(), id, sockerless.AttachOptions{Stream: true, Stdout: true, DetachKeys: "ctrl-shift-x"})
 		s.refused(err, sockerless.EINVALID, "Invalid detach keys (ctrl-shift-x) provided")
 	}},
 	{"a client that leaves before the start", func(s *session) {

@@ -113,6 +113,8 @@ func (a *agent) handle(ev protocol.Event) bool {
 		}
 	case protocol.EventExecExit:
 		a.run.e.execs.exited(ev.Exec, ev.Exit)
+	case protocol.EventDetached:
+		a.run.detached(ev)
 	case protocol.EventHealth:
 		a.run.hearHealth(ev)
 	case protocol.EventPaused, protocol.EventUnpaused:

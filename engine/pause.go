@@ -104,6 +104,20 @@ func (r *run) outOfMemory(ctx context.Context, ev protocol.Event) bool {
 	})
 }
 
+// detached tells that a client has left by the detach keys.
+func (r *run) detached(ev protocol.Event) {
+	c := r.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.removed:
+	case ev.Exec != "":
+		c.event(events.ActionExecDetach, map[string]string{"execID": ev.Exec})
+	default:
+		c.event(events.ActionDetach, nil)
+	}
+}
+
 // note records what an agent's event makes of the state of a container that runs, and tells it. Nothing is done if set
 // returns false. It returns false if ctx, which is the agent's, ends before it is stored; then it is told again.
 func (r *run) note(ctx context.Context, ev protocol.Event, action events.Action, set func(*sockerless.State) bool) bool {

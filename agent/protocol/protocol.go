@@ -229,6 +229,7 @@ const (
 	EventHealth   EventKind = "health"   // a probe has ended, or probes stop for a while: Incarnation, Health
 	EventPaused   EventKind = "paused"   // all processes are stopped: Incarnation
 	EventUnpaused EventKind = "unpaused" // and go on: Incarnation
+	EventDetached EventKind = "detached" // a client has typed the detach keys: Incarnation, and Exec if it left one
 )
 
 // Event is one of the agent's numbered events.

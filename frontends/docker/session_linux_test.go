@@ -192,7 +192,7 @@ func TestAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, version := range []string{"1.44", "1.50", "1.51", "1.52", "1.55"} {
+	for _, version := range []string{"1.44", "1.50", "1.51", "1.52", "1.56"} {
 		t.Run(version, func(t *testing.T) {
 			spec, err := schematest.Load(dir, version)
 			if err != nil {

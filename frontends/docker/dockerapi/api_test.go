@@ -49,7 +49,7 @@ var specOf = func() func(t *testing.T) *schematest.Spec {
 			t.Logf("answers are not held to Docker's specification: %v", err)
 			return nil
 		}
-		if spec, err = schematest.Load(dir, "1.55"); err != nil {
+		if spec, err = schematest.Load(dir, "1.56"); err != nil {
 			t.Fatal(err)
 		}
 		return spec
@@ -212,7 +212,7 @@ func TestPing(t *testing.T) {
 				got[h] = a.header.Get(h)
 			}
 			want := map[string]string{
-				"Api-Version": "1.55", "Docker-Experimental": "false", "Ostype": "linux", "Server": "Sockerless/1.2.3 (linux)", "Builder-Version": "1",
+				"Api-Version": "1.56", "Docker-Experimental": "false", "Ostype": "linux", "Server": "Sockerless/1.2.3 (linux)", "Builder-Version": "1",
 				"Swarm": "inactive", "Cache-Control": "no-cache, no-store, must-revalidate", "Content-Type": "text/plain; charset=utf-8", "body": "OK",
 			}
 			if method == "HEAD" {
@@ -227,8 +227,8 @@ func TestPing(t *testing.T) {
 
 func TestVersions(t *testing.T) {
 	d := start(t)
-	d.want("GET", "/v1.99/info", nil, 400, "client version 1.99 is too new. Maximum supported API version is 1.55")
-	d.want("GET", "/v2.0/info", nil, 400, "client version 2.0 is too new. Maximum supported API version is 1.55")
+	d.want("GET", "/v1.99/info", nil, 400, "client version 1.99 is too new. Maximum supported API version is 1.56")
+	d.want("GET", "/v2.0/info", nil, 400, "client version 2.0 is too new. Maximum supported API version is 1.56")
 	d.want("GET", "/v1.23/info", nil, 400, "client version 1.23 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version")
 	d.want("GET", "/v1.x/info", nil, 400, `invalid API version "1.x"`)
 	d.want("GET", "/v1.24/info", nil, 200, "memory")
@@ -439,7 +439,7 @@ func TestSystem(t *testing.T) {
 		names = append(names, component.Name)
 	}
 	got := []string{v.APIVersion, v.MinAPIVersion, v.Os, v.Arch, v.Version, v.Platform.Name, strings.Join(names, ",")}
-	if diff := cmp.Diff([]string{"1.55", "1.24", "linux", "amd64", "1.0", "Sockerless", "Engine,memory,sockerless-frontend-docker"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"1.56", "1.24", "linux", "amd64", "1.0", "Sockerless", "Engine,memory,sockerless-frontend-docker"}, got); diff != "" {
 		t.Error(diff)
 	}
 	info, err := c.Info(t.Context(), client.InfoOptions{})

@@ -15,7 +15,7 @@ type version struct{ major, minor int }
 // whose shapes are not right.
 var (
 	minVersion = version{1, 24}
-	maxVersion = version{1, 55}
+	maxVersion = version{1, 56}
 )
 
 func (v version) String() string { return fmt.Sprintf("%d.%d", v.major, v.minor) }
