@@ -67,7 +67,7 @@ type armRoute struct {
 	method, pattern string
 	action          string
 	scopeLen        int
-	versions        []string
+	versions        []string // nil: any
 	handle          func(*armRequest) error
 }
 
@@ -78,11 +78,16 @@ const (
 )
 
 // armRoutes is every ARM operation that the simulator answers.
-var armRoutes = []armRoute{
-	{"GET", groupPattern, "Microsoft.Resources/subscriptions/resourceGroups/read", 4, groupVersions, getGroup},
+var armRoutes = slices.Concat(appRoutes, groupRoutes,
+	virtualNetworks.routes(), subnets.routes(), securityGroups.routes(), zoneRoutes, privateZones.routes(), zoneLinks.routes(),
+	workspaceRoutes, workspaces.routes(), identities.routes(), accountRoutes, storageAccounts.routes(), fileShares.routes(),
+	registryRoutes, registries.routes(), authorizationRoutes())
 
+// appRoutes are those of Container Apps, and the polls of everybody.
+var appRoutes = []armRoute{
 	{"GET", envPattern, "Microsoft.App/managedEnvironments/read", 8, appVersions, getEnvironment},
 	{"PUT", envPattern, "Microsoft.App/managedEnvironments/write", 8, appVersions, putEnvironment},
+	{"DELETE", envPattern, "Microsoft.App/managedEnvironments/delete", 8, appVersions, deleteEnvironment},
 	{"GET", groupPattern + "/providers/Microsoft.App/managedEnvironments", "Microsoft.App/managedEnvironments/read", 4, appVersions, listEnvironments},
 	{"GET", "subscriptions/{sub}/providers/Microsoft.App/managedEnvironments", "Microsoft.App/managedEnvironments/read", 2, appVersions, listEnvironments},
 	{"GET", envPattern + "/usages", "Microsoft.App/managedEnvironments/usages/read", 8, usageVersions, listUsages},
@@ -107,9 +112,8 @@ var armRoutes = []armRoute{
 	// Polls carry no right of their own: who started the operation may ask for it.
 	{"GET", "subscriptions/{sub}/providers/Microsoft.App/locations/{location}/containerappsjobOperationStatuses/{operation}", "", 2, appVersions, getOperationStatus},
 	{"GET", "subscriptions/{sub}/providers/Microsoft.App/locations/{location}/containerappsjobOperationResults/{operation}", "", 2, appVersions, getOperationResult},
-
-	{"GET", groupPattern + "/providers/Microsoft.OperationalInsights/workspaces/{workspace}", "Microsoft.OperationalInsights/workspaces/read", 8, workspaceVersions, getWorkspace},
-	{"GET", groupPattern + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{identity}", "Microsoft.ManagedIdentity/userAssignedIdentities/read", 8, identityVersions, getIdentity},
+	{"GET", "subscriptions/{sub}/providers/{provider}/locations/{location}/operationStatuses/{operation}", "", 2, nil, getOperationStatus},
+	{"GET", "subscriptions/{sub}/providers/{provider}/locations/{location}/operationResults/{operation}", "", 2, nil, getOperationResult},
 }
 
 // serveARM authenticates, throttles, routes and authorises, in the order in which Azure Resource Manager does.
@@ -156,7 +160,7 @@ func (s *Simulator) answerARM(w http.ResponseWriter, r *http.Request, path strin
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(route.versions, version) {
+	if route.versions != nil && !slices.Contains(route.versions, version) {
 		return armErrorf(http.StatusBadRequest, "NoRegisteredProviderFound",
 			"No registered resource provider found for location '%s' and API version '%s' for the type of '%s'. The supported api-versions are '%s'. The supported locations are '%s'.",
 			s.world.Location, version, path, strings.Join(route.versions, ", "), s.world.Location)
@@ -171,8 +175,8 @@ func (s *Simulator) answerARM(w http.ResponseWriter, r *http.Request, path strin
 			return err
 		}
 	}
-	if rg, ok := vars["rg"]; ok && !strings.EqualFold(rg, s.world.ResourceGroup) {
-		return armErrorf(http.StatusNotFound, "ResourceGroupNotFound", "Resource group '%s' could not be found.", rg)
+	if _, ok := vars["rg"]; ok && route.pattern != groupPattern && !req.hasGroup() {
+		return req.noGroup()
 	}
 	if err := route.handle(req); err != nil {
 		return err

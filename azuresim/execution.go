@@ -122,7 +122,7 @@ func (j *job) start(template *jobTemplate) *execution {
 	s.saveJob(j)
 	s.running.Add(1)
 	env := s.environments[strings.ToLower(j.body.Properties.EnvironmentID)]
-	run := &run{sim: s, execution: e, body: j.body, env: env, workspace: env.CustomerID}
+	run := &run{sim: s, execution: e, body: j.body, env: env, workspace: env.customerID()}
 	go run.do() // ends with the execution, which endWith brings about, at the latest in Close
 	return e
 }

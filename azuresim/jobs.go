@@ -30,8 +30,9 @@ type job struct {
 	executions []*execution
 }
 
-func (s *Simulator) jobID(name string) string {
-	return s.world.GroupID() + "/providers/Microsoft.App/jobs/" + name
+// jobID is the ARM id of the job that the path names.
+func (r *armRequest) jobID() string {
+	return r.groupID() + "/providers/Microsoft.App/jobs/" + r.vars["job"]
 }
 
 // shown is what ARM answers: secrets without their values, read-only properties filled in.
@@ -74,7 +75,7 @@ func (j *job) busy() error {
 
 // job finds the job that the path names; s.mu is held.
 func (r *armRequest) job() (*job, error) {
-	if j := r.sim.jobs[strings.ToLower(r.sim.jobID(r.vars["job"]))]; j != nil {
+	if j := r.sim.jobs[strings.ToLower(r.jobID())]; j != nil {
 		return j, nil
 	}
 	return nil, r.notFound("Microsoft.App/jobs", r.vars["job"])
@@ -85,7 +86,9 @@ func listJobs(r *armRequest) error {
 	defer r.sim.mu.Unlock()
 	var all []jobBody
 	for _, key := range slices.Sorted(maps.Keys(r.sim.jobs)) {
-		all = append(all, r.sim.jobs[key].shown(r.version))
+		if j := r.sim.jobs[key]; r.vars["rg"] == "" || within(j.id, r.groupID()) {
+			all = append(all, j.shown(r.version))
+		}
 	}
 	return page(r, all)
 }
@@ -179,11 +182,11 @@ func (r *armRequest) provision(body jobBody, accepted int) error {
 	p := body.Properties
 	p.ProvisioningState, p.RunningState, p.OutboundIPAddresses, p.EventStreamEndpoint = "", "", nil, ""
 
-	key := strings.ToLower(s.jobID(r.vars["job"]))
+	key := strings.ToLower(r.jobID())
 	now := armTime(time.Now())
 	j := s.jobs[key]
 	if j == nil {
-		j = &job{sim: s, id: s.jobID(r.vars["job"]), name: r.vars["job"],
+		j = &job{sim: s, id: r.jobID(), name: r.vars["job"],
 			system: systemData{CreatedBy: r.who.ClientID, CreatedByType: "Application", CreatedAt: now}}
 		s.jobs[key] = j
 	} else {

@@ -11,6 +11,7 @@ type Role struct {
 	ID          string // GUID of the built-in role
 	Name        string
 	Actions     []string // control plane; * matches anything
+	NotActions  []string // taken from Actions
 	DataActions []string // data plane
 }
 
@@ -19,7 +20,8 @@ type Role struct {
 // disagree, and the stricter reading makes a missing assignment visible.
 var builtinRoles = []Role{
 	{ID: "8e3af657-a8ff-443c-a75c-2fe8c4bcb635", Name: "Owner", Actions: []string{"*"}},
-	{ID: "b24988ac-6180-42a0-ab88-20f7382dd24c", Name: "Contributor", Actions: []string{"*"}},
+	{ID: "b24988ac-6180-42a0-ab88-20f7382dd24c", Name: "Contributor", Actions: []string{"*"}, NotActions: []string{
+		"Microsoft.Authorization/*/Delete", "Microsoft.Authorization/*/Write", "Microsoft.Authorization/elevateAccess/Action"}},
 	{ID: "acdd72a7-3385-48ef-bd42-f606fba81ae7", Name: "Reader", Actions: []string{"*/read"}},
 	{ID: "4e3d2b60-56ae-4dc6-a233-09c8e5a82e68", Name: "Container Apps Jobs Contributor", Actions: []string{
 		"Microsoft.App/jobs/*", "Microsoft.App/managedEnvironments/read", "Microsoft.Resources/subscriptions/resourceGroups/read"}},
@@ -39,6 +41,19 @@ var builtinRoles = []Role{
 		"Microsoft.ManagedIdentity/userAssignedIdentities/*/assign/action", "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action", "Microsoft.Resources/subscriptions/resourceGroups/read"}},
 	{ID: "73c42c96-874c-492b-b04d-ab87d138a893", Name: "Log Analytics Reader", Actions: []string{
 		"*/read", "Microsoft.OperationalInsights/workspaces/analytics/query/action"}},
+	{ID: "43d0d8ad-25c7-4714-9337-8ba259a9fe05", Name: "Monitoring Reader", Actions: []string{"*/read", "Microsoft.OperationalInsights/workspaces/search/action"}},
+	{ID: "577a9874-89fd-4f24-9dbd-b5034d0ad23a", Name: "Container Registry Data Importer and Data Reader", Actions: []string{
+		"Microsoft.ContainerRegistry/registries/importImage/action", "Microsoft.ContainerRegistry/registries/read",
+		"Microsoft.ContainerRegistry/registries/pull/read"}},
+	{ID: "fb382eab-e894-4461-af04-94435c366c3f", Name: "Container Registry Tasks Contributor", Actions: []string{
+		"Microsoft.ContainerRegistry/registries/read", "Microsoft.ContainerRegistry/registries/scheduleRun/action",
+		"Microsoft.ContainerRegistry/registries/listBuildSourceUploadUrl/action", "Microsoft.ContainerRegistry/registries/runs/*",
+		"Microsoft.ContainerRegistry/registries/tasks/*"}},
+	{ID: "17d1049b-9a84-46fb-8f53-869881c3d3ab", Name: "Storage Account Contributor", Actions: []string{
+		"Microsoft.Storage/storageAccounts/*", "Microsoft.Resources/subscriptions/resourceGroups/read"}},
+	{ID: "0c867c2a-1d8c-454a-a3db-ab2ea1bdc8bb", Name: "Storage File Data SMB Share Contributor", DataActions: []string{
+		"Microsoft.Storage/storageAccounts/fileServices/fileshares/files/read", "Microsoft.Storage/storageAccounts/fileServices/fileshares/files/write",
+		"Microsoft.Storage/storageAccounts/fileServices/fileshares/files/delete"}},
 	{ID: "7f951dda-4ed3-4680-a7ca-43fe172d538d", Name: "AcrPull", Actions: []string{"Microsoft.ContainerRegistry/registries/pull/read"}},
 	{ID: "8311e382-0749-4cb8-b61a-304f252e45ec", Name: "AcrPush", Actions: []string{
 		"Microsoft.ContainerRegistry/registries/pull/read", "Microsoft.ContainerRegistry/registries/push/write"}},
@@ -93,7 +108,7 @@ func (a *access) allowed(principal, action, scope string) bool {
 			continue
 		}
 		for _, role := range builtinRoles {
-			if !strings.EqualFold(role.Name, as.Role) {
+			if !strings.EqualFold(role.Name, as.Role) || role.excludes(action) {
 				continue
 			}
 			for _, pattern := range role.Actions {
@@ -104,6 +119,11 @@ func (a *access) allowed(principal, action, scope string) bool {
 		}
 	}
 	return false
+}
+
+// excludes tells whether the role, whatever else it gives, does not give action.
+func (role *Role) excludes(action string) bool {
+	return slices.ContainsFunc(role.NotActions, func(pattern string) bool { return matchAction(pattern, action) })
 }
 
 func (as Assignment) equal(other Assignment) bool {

@@ -46,12 +46,14 @@ type Simulator struct {
 
 	mu           sync.Mutex
 	closed       bool
-	done         chan struct{}            // closed by Close
-	jobs         map[string]*job          // by lower-case ARM id
-	environments map[string]*environment  // by lower-case ARM id
-	operations   map[string]*operation    // by GUID
-	timers       map[*time.Timer]struct{} // of operations and executions to come
-	running      sync.WaitGroup           // one for each execution that is not over
+	done         chan struct{}              // closed by Close
+	jobs         map[string]*job            // by lower-case ARM id
+	environments map[string]*environment    // by lower-case ARM id
+	resources    map[string]*resource       // by lower-case ARM id: all others
+	assignments  map[string]*roleAssignment // by lower-case ARM id: those that ARM made
+	operations   map[string]*operation      // by GUID
+	timers       map[*time.Timer]struct{}   // of operations and executions to come
+	running      sync.WaitGroup             // one for each execution that is not over
 }
 
 // Option configures New.
@@ -114,7 +116,8 @@ func New(opts ...Option) (*Simulator, error) {
 		log: slog.New(slog.DiscardHandler), dice: newDice(1), delays: unkindDelays, chance: unkindChances, limits: azureLimits,
 		access: &access{}, requests: newRequestLog(), faults: &faults{},
 		accounts: map[string]string{},
-		jobs:     map[string]*job{}, environments: map[string]*environment{}, operations: map[string]*operation{},
+		jobs:     map[string]*job{}, environments: map[string]*environment{},
+		resources: map[string]*resource{}, assignments: map[string]*roleAssignment{}, operations: map[string]*operation{},
 		timers: map[*time.Timer]struct{}{}, done: make(chan struct{}),
 	}
 	for _, opt := range opts {
@@ -156,9 +159,10 @@ func (s *Simulator) found(keys *keys) {
 	s.entra.add(&Principal{Name: w.PullIdentity, ObjectID: "5c0c1e55-0000-4000-8000-0000000000c1",
 		ClientID: "5c0c1e55-0000-4000-8000-0000000000c2", ResourceID: w.PullIdentityID()})
 
-	env := &environment{ID: w.EnvironmentID(), Name: w.Environment, Location: w.Location,
-		CustomerID: w.WorkspaceCustomerID, Storages: map[string]*envStorage{}}
-	s.environments[strings.ToLower(env.ID)] = env
+	s.environments[strings.ToLower(w.EnvironmentID())] = newEnvironment(w.EnvironmentID(), w.Environment, w.Location, w.WorkspaceCustomerID)
+	s.seed(resourceGroups, w.GroupID(), nil, &groupProperties{})
+	s.seed(workspaces, w.WorkspaceID(), nil, &workspace{CustomerID: w.WorkspaceCustomerID, RetentionInDays: 30}, newKey(), newKey())
+	s.adopt(s.entra.byResourceID(w.PullIdentityID()))
 
 	for _, as := range []Assignment{
 		{s.operator.ObjectID, "Container Apps Jobs Contributor", w.GroupID()},
@@ -186,6 +190,9 @@ func (s *Simulator) OperatorHeader() string { return s.operatorMSI }
 func (s *Simulator) AddIdentity(name string) Principal {
 	p := &Principal{Name: name, ObjectID: newGUID(), ClientID: newGUID(), ResourceID: s.world.identityID(name)}
 	s.entra.add(p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.adopt(p)
 	return *p
 }
 
@@ -377,7 +384,7 @@ func (s *Simulator) serveMetadata(w http.ResponseWriter, r *http.Request) {
 		"synapseAnalyticsResourceId":            base,
 		"gallery":                               base,
 		"suffixes": map[string]any{
-			"acrLoginServer": s.loginServer(r), "storage": "core.azuresim.internal", "keyVaultDns": "vault.azuresim.internal",
+			"acrLoginServer": s.loginServer(r), "storage": storageSuffix, "keyVaultDns": "vault.azuresim.internal",
 			"azureFrontDoorEndpointSuffix": "azurefd.azuresim.internal", "sqlServerHostname": "database.azuresim.internal",
 		},
 	})

@@ -32,7 +32,14 @@ type storedExecution struct {
 	Replicas []*replicaRecord `json:"replicas,omitempty"`
 }
 
-func (s *Simulator) jobFile(j *job) string { return filepath.Join(s.dir, "jobs", j.name+".json") }
+// jobFile is named after the job, and after its group if that is not the world's.
+func (s *Simulator) jobFile(j *job) string {
+	name := j.name
+	if !within(j.id, s.world.GroupID()) {
+		name = strings.Split(j.id, "/")[4] + "," + name
+	}
+	return filepath.Join(s.dir, "jobs", name+".json")
+}
 
 // saveJob writes the job down; s.mu is held. What cannot be written is logged: the simulator goes on from memory.
 func (s *Simulator) saveJob(j *job) {

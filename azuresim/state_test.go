@@ -181,7 +181,7 @@ func TestOtherResources(t *testing.T) {
 		}
 	}
 	other := s.world.GroupID() + "/providers/Microsoft.App/managedEnvironments/second?api-version=2026-07-01"
-	if status, _, body := s.asOperator("PUT", other, `{"location":"East US","properties":{}}`); status != http.StatusOK || !strings.HasPrefix(at(body, "properties", "defaultDomain").(string), "calmsea-") {
+	if status, _, body := s.asOperator("PUT", other, `{"location":"East US","properties":{}}`); status != http.StatusCreated || !strings.HasPrefix(at(body, "properties", "defaultDomain").(string), "calmsea-") {
 		t.Errorf("PUT environment: %d %v", status, body)
 	}
 	_, _, list := s.asOperator("GET", s.world.GroupID()+"/providers/Microsoft.App/managedEnvironments?api-version=2026-07-01", "")

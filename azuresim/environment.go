@@ -11,9 +11,26 @@ import (
 // environment is a managed environment. s.mu guards it.
 type environment struct {
 	ID, Name, Location string
-	CustomerID         string // of the workspace that gets the logs; empty: none
 	Tags               map[string]string
+	Identity           map[string]any
+	Properties         environmentProperties
 	Storages           map[string]*envStorage // by name
+}
+
+// customerID is that of the workspace that gets the logs; empty: none does.
+func (e *environment) customerID() string {
+	if l := e.Properties.AppLogsConfiguration; l != nil && l.LogAnalyticsConfiguration != nil {
+		return l.LogAnalyticsConfiguration.CustomerID
+	}
+	return ""
+}
+
+// subnet is the ARM id of the subnet that is the environment's; empty: none is.
+func (e *environment) subnet() string {
+	if v := e.Properties.VnetConfiguration; v != nil {
+		return v.InfrastructureSubnetID
+	}
+	return ""
 }
 
 // domain is the environment's default domain.
@@ -21,24 +38,42 @@ func (e *environment) domain() string {
 	return domainPrefix(e.Name) + "." + e.Location + ".azurecontainerapps.io"
 }
 
-// environmentBody is the JSON of an environment, as far as the simulator honours it.
+// environmentBody is the JSON of an environment.
 type environmentBody struct {
-	ID         string                     `json:"id,omitempty"`
-	Name       string                     `json:"name,omitempty"`
-	Type       string                     `json:"type,omitempty"`
-	Location   string                     `json:"location"`
-	Tags       map[string]string          `json:"tags,omitempty"`
-	SystemData map[string]any             `json:"systemData,omitempty"`
-	Properties *environmentBodyProperties `json:"properties,omitempty"`
+	ID         string                 `json:"id,omitempty"`
+	Name       string                 `json:"name,omitempty"`
+	Type       string                 `json:"type,omitempty"`
+	Location   string                 `json:"location"`
+	Tags       map[string]string      `json:"tags,omitempty"`
+	Identity   map[string]any         `json:"identity,omitempty"`
+	SystemData map[string]any         `json:"systemData,omitempty"`
+	Properties *environmentProperties `json:"properties,omitempty"`
 }
 
-type environmentBodyProperties struct {
-	ProvisioningState    string                `json:"provisioningState,omitempty"`
-	DefaultDomain        string                `json:"defaultDomain,omitempty"`
-	StaticIP             string                `json:"staticIp,omitempty"`
-	ZoneRedundant        bool                  `json:"zoneRedundant"`
-	AppLogsConfiguration *appLogsConfiguration `json:"appLogsConfiguration,omitempty"`
-	WorkloadProfiles     []workloadProfile     `json:"workloadProfiles,omitempty"`
+// environmentProperties are those that the simulator honours or gives back; any other is refused.
+type environmentProperties struct {
+	provisioned
+	DefaultDomain               string                `json:"defaultDomain,omitempty"`
+	StaticIP                    string                `json:"staticIp,omitempty"`
+	ZoneRedundant               bool                  `json:"zoneRedundant"`
+	AppLogsConfiguration        *appLogsConfiguration `json:"appLogsConfiguration,omitempty"`
+	WorkloadProfiles            []workloadProfile     `json:"workloadProfiles,omitempty"`
+	VnetConfiguration           *vnetConfiguration    `json:"vnetConfiguration,omitempty"`
+	InfrastructureResourceGroup string                `json:"infrastructureResourceGroup,omitempty"`
+	PublicNetworkAccess         string                `json:"publicNetworkAccess,omitempty"`
+	PeerAuthentication          *struct {
+		MTLS struct {
+			Enabled bool `json:"enabled"`
+		} `json:"mtls"`
+	} `json:"peerAuthentication,omitempty"`
+	PeerTrafficConfiguration *struct {
+		Encryption struct {
+			Enabled bool `json:"enabled"`
+		} `json:"encryption"`
+	} `json:"peerTrafficConfiguration,omitempty"`
+	CustomDomainConfiguration *struct {
+		VerificationID string `json:"customDomainVerificationId,omitempty"`
+	} `json:"customDomainConfiguration,omitempty"`
 }
 
 type appLogsConfiguration struct {
@@ -48,28 +83,44 @@ type appLogsConfiguration struct {
 
 type logAnalyticsConfiguration struct {
 	CustomerID string `json:"customerId,omitempty"`
-	SharedKey  string `json:"sharedKey,omitempty"`
+	SharedKey  string `json:"sharedKey,omitempty"` // taken, never shown
 }
 
 type workloadProfile struct {
-	Name string `json:"name"`
-	Type string `json:"workloadProfileType"`
+	Name         string `json:"name"`
+	Type         string `json:"workloadProfileType"`
+	MinimumCount *int   `json:"minimumCount,omitempty"`
+	MaximumCount *int   `json:"maximumCount,omitempty"`
+}
+
+type vnetConfiguration struct {
+	InfrastructureSubnetID string `json:"infrastructureSubnetId,omitempty"`
+	Internal               bool   `json:"internal"`
 }
 
 // body is what ARM shows of the environment. The workspace's key is never shown.
 func (e *environment) body() environmentBody {
-	b := environmentBody{ID: e.ID, Name: e.Name, Type: "Microsoft.App/managedEnvironments", Location: e.Location, Tags: e.Tags,
-		Properties: &environmentBodyProperties{ProvisioningState: "Succeeded", DefaultDomain: e.domain(), StaticIP: "127.0.0.1",
-			WorkloadProfiles: []workloadProfile{{Name: "Consumption", Type: "Consumption"}}}}
-	if e.CustomerID != "" {
-		b.Properties.AppLogsConfiguration = &appLogsConfiguration{Destination: "log-analytics",
-			LogAnalyticsConfiguration: &logAnalyticsConfiguration{CustomerID: e.CustomerID}}
+	p := e.Properties
+	if id := e.customerID(); id != "" {
+		p.AppLogsConfiguration = &appLogsConfiguration{Destination: p.AppLogsConfiguration.Destination,
+			LogAnalyticsConfiguration: &logAnalyticsConfiguration{CustomerID: id}}
 	}
-	return b
+	return environmentBody{ID: e.ID, Name: e.Name, Type: "Microsoft.App/managedEnvironments", Location: e.Location, Tags: e.Tags,
+		Identity: e.Identity, Properties: &p}
+}
+
+// newEnvironment makes what the world has from the start.
+func newEnvironment(id, name, location, customerID string) *environment {
+	e := &environment{ID: id, Name: name, Location: location, Storages: map[string]*envStorage{}, Properties: environmentProperties{
+		StaticIP: "127.0.0.1", WorkloadProfiles: []workloadProfile{{Name: "Consumption", Type: "Consumption"}},
+		AppLogsConfiguration: &appLogsConfiguration{Destination: "log-analytics", LogAnalyticsConfiguration: &logAnalyticsConfiguration{CustomerID: customerID}}}}
+	e.Properties.DefaultDomain = e.domain()
+	e.Properties.provisioning("Succeeded")
+	return e
 }
 
 func (r *armRequest) environment() (*environment, error) {
-	id := r.sim.world.GroupID() + "/providers/Microsoft.App/managedEnvironments/" + r.vars["env"]
+	id := r.groupID() + "/providers/Microsoft.App/managedEnvironments/" + r.vars["env"]
 	if e := r.sim.environments[strings.ToLower(id)]; e != nil {
 		return e, nil
 	}
@@ -91,13 +142,14 @@ func listEnvironments(r *armRequest) error {
 	defer r.sim.mu.Unlock()
 	var all []environmentBody
 	for _, e := range r.sim.environments {
-		all = append(all, e.body())
+		if r.vars["rg"] == "" || within(e.ID, r.groupID()) {
+			all = append(all, e.body())
+		}
 	}
 	slices.SortFunc(all, func(a, b environmentBody) int { return strings.Compare(a.Name, b.Name) })
 	return page(r, all)
 }
 
-// putEnvironment makes an environment at once: the long way belongs to what Terraform needs.
 func putEnvironment(r *armRequest) error {
 	var body environmentBody
 	if ok, err := r.decode(&body); err != nil {
@@ -110,17 +162,86 @@ func putEnvironment(r *armRequest) error {
 	}
 	r.sim.mu.Lock()
 	defer r.sim.mu.Unlock()
-	id := r.sim.world.GroupID() + "/providers/Microsoft.App/managedEnvironments/" + r.vars["env"]
-	e := r.sim.environments[strings.ToLower(id)]
-	if e == nil {
-		e = &environment{ID: id, Name: r.vars["env"], Location: normaliseLocation(body.Location), Storages: map[string]*envStorage{}}
-		r.sim.environments[strings.ToLower(id)] = e
+	id := r.groupID() + "/providers/Microsoft.App/managedEnvironments/" + r.vars["env"]
+	e := &environment{ID: id, Name: r.vars["env"], Location: normaliseLocation(body.Location), Tags: body.Tags, Identity: body.Identity,
+		Storages: map[string]*envStorage{}}
+	if body.Properties != nil {
+		e.Properties = *body.Properties
 	}
-	e.Tags = body.Tags
-	if p := body.Properties; p != nil && p.AppLogsConfiguration != nil && p.AppLogsConfiguration.LogAnalyticsConfiguration != nil {
-		e.CustomerID = p.AppLogsConfiguration.LogAnalyticsConfiguration.CustomerID
+	status, old := http.StatusCreated, r.sim.environments[strings.ToLower(id)]
+	if old != nil {
+		status, e.ID, e.Storages = http.StatusOK, old.ID, old.Storages
 	}
-	return r.answer(http.StatusOK, e.body())
+	if err := e.settle(r, old); err != nil {
+		return err
+	}
+	r.sim.environments[strings.ToLower(id)] = e
+	e.Properties.provisioning("InProgress")
+	r.bringUp("Microsoft.App/managedEnvironments", &e.Properties)
+	return r.answer(status, e.body())
+}
+
+// settle refuses what Azure refuses and fills in what Azure does; s.mu is held.
+func (e *environment) settle(r *armRequest, old *environment) error {
+	p := &e.Properties
+	invalid := func(code, format string, args ...any) error {
+		return armErrorf(http.StatusBadRequest, code, format, args...)
+	}
+	if old != nil && !strings.EqualFold(old.subnet(), e.subnet()) {
+		return invalid("ManagedEnvironmentInvalidNetworkConfiguration", "The subnet of environment '%s' cannot be changed.", e.Name)
+	}
+	if id := e.subnet(); id != "" {
+		res := r.sim.resources[strings.ToLower(id)]
+		if res == nil {
+			return invalid("ManagedEnvironmentInvalidNetworkConfiguration", "The subnet '%s' was not found.", id)
+		}
+		if err := r.requireLinked("Microsoft.App/managedEnvironments/write", "Microsoft.Network/virtualNetworks/subnets/join/action", id); err != nil {
+			return err
+		}
+		if s, ok := res.Properties.(*subnet); !ok || !s.delegatedTo("Microsoft.App/environments") {
+			return invalid("ManagedEnvironmentSubnetDelegationError", "The subnet '%s' must be delegated to the service 'Microsoft.App/environments' in order to be used.", id)
+		}
+		if user := r.sim.userOf(id); user != "" && !strings.EqualFold(user, e.ID) {
+			return invalid("ManagedEnvironmentSubnetInUse", "The subnet '%s' is in use by '%s'.", id, user)
+		}
+	}
+	switch l := p.AppLogsConfiguration; {
+	case l == nil || l.Destination == "" || l.Destination == "none":
+	case l.Destination == "azure-monitor":
+		return invalid("UnsupportedBySimulator", "azuresim writes logs to a workspace alone, not to azure-monitor.")
+	case l.Destination != "log-analytics":
+		return invalid("InvalidRequestParameterWithDetails", "The log destination '%s' is invalid.", l.Destination)
+	case e.customerID() == "" || l.LogAnalyticsConfiguration.SharedKey == "" && old == nil:
+		return invalid("LogAnalyticsConfigurationInvalid", "customerId and sharedKey of the workspace are required.")
+	}
+	names := map[string]bool{}
+	for _, w := range p.WorkloadProfiles {
+		if w.Name == "" || w.Type == "" || names[w.Name] {
+			return invalid("InvalidWorkloadProfile", "The workload profile '%s' has no name, no type, or the name of another.", w.Name)
+		}
+		names[w.Name] = true
+	}
+	if len(p.WorkloadProfiles) == 0 {
+		p.WorkloadProfiles = []workloadProfile{{Name: "Consumption", Type: "Consumption"}}
+	}
+	p.DefaultDomain, p.StaticIP = e.domain(), "127.0.0.1"
+	return nil
+}
+
+func deleteEnvironment(r *armRequest) error {
+	r.sim.mu.Lock()
+	defer r.sim.mu.Unlock()
+	e, err := r.environment()
+	if err != nil {
+		return r.answer(http.StatusNoContent, nil)
+	}
+	for _, j := range r.sim.jobs {
+		if strings.EqualFold(j.body.Properties.EnvironmentID, e.ID) {
+			return armErrorf(http.StatusConflict, "ManagedEnvironmentHasContainerApps", "The environment '%s' cannot be deleted: the job '%s' is in it.", e.Name, j.name)
+		}
+	}
+	e.Properties.provisioning("Deleting")
+	return r.remove("Microsoft.App/managedEnvironments", e.ID)
 }
 
 func normaliseLocation(l string) string { return strings.ToLower(strings.ReplaceAll(l, " ", "")) }
@@ -317,30 +438,4 @@ func deleteStorage(r *armRequest) error {
 	}
 	delete(e.Storages, r.vars["storage"])
 	return r.answer(http.StatusOK, nil)
-}
-
-func getGroup(r *armRequest) error {
-	w := r.sim.world
-	return r.answer(http.StatusOK, map[string]any{"id": w.GroupID(), "name": w.ResourceGroup, "type": "Microsoft.Resources/resourceGroups",
-		"location": w.Location, "properties": map[string]any{"provisioningState": "Succeeded"}})
-}
-
-func getWorkspace(r *armRequest) error {
-	w := r.sim.world
-	if !strings.EqualFold(r.vars["workspace"], w.Workspace) {
-		return r.notFound("Microsoft.OperationalInsights/workspaces", r.vars["workspace"])
-	}
-	return r.answer(http.StatusOK, map[string]any{"id": w.WorkspaceID(), "name": w.Workspace, "type": "Microsoft.OperationalInsights/workspaces",
-		"location": w.Location, "properties": map[string]any{"provisioningState": "Succeeded", "customerId": w.WorkspaceCustomerID,
-			"retentionInDays": 30, "sku": map[string]any{"name": "PerGB2018"}}})
-}
-
-func getIdentity(r *armRequest) error {
-	w := r.sim.world
-	p := r.sim.entra.byResourceID(w.identityID(r.vars["identity"]))
-	if p == nil {
-		return r.notFound("Microsoft.ManagedIdentity/userAssignedIdentities", r.vars["identity"])
-	}
-	return r.answer(http.StatusOK, map[string]any{"id": p.ResourceID, "name": p.Name, "type": "Microsoft.ManagedIdentity/userAssignedIdentities",
-		"location": w.Location, "properties": map[string]any{"tenantId": w.Tenant, "principalId": p.ObjectID, "clientId": p.ClientID}})
 }
