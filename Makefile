@@ -50,7 +50,7 @@ bench: setup build ## measure beside a local dockerd, if there is one
 
 .PHONY: conformance
 conformance: setup-test build ## hold Sockerless, and the dockerd of this machine if there is one, to what Docker answers; run other people's clients
-	$(GO) test ./conformance -count=1 -timeout 30m -parallel 4 -dockerd -v | grep -v -e '^=== ' -e '^    --- PASS'
+	$(GO) test ./conformance ./conformance/transcript -count=1 -timeout 30m -parallel 4 -dockerd -v | grep -v -e '^=== ' -e '^    --- PASS'
 	$(GO) test ./conformance/clients -count=1 -timeout 40m -clients -dockerd -v | grep -v -e '^=== ' -e '^    --- PASS'
 
 .PHONY: bench-link

@@ -131,7 +131,7 @@ var creating = []test{
 		_, err := s.b.Containers.Find(s.Context(), old)
 		s.refused(err, sockerless.ENOTFOUND)
 		s.refused(s.b.Containers.Rename(s.Context(), id, taken), sockerless.ECONFLICT, "is already in use by container")
-		s.refused(s.b.Containers.Rename(s.Context(), id, "b ad"), sockerless.EINVALID)
+		s.refused(s.b.Containers.Rename(s.Context(), id, "b ad"), sockerless.EINVALID, "Invalid container name (/b ad)")
 		s.refused(s.b.Containers.Rename(s.Context(), id, ""), sockerless.EINVALID)
 		s.create(script("true"), name(old)) // free again
 	}},

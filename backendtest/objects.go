@@ -2,6 +2,7 @@ package backendtest
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -121,6 +122,9 @@ var networking = []test{
 			{network.CreateRequest{Scope: "swarm"}, sockerless.EUNSUPPORTED, "cannot use --scope=swarm: "},
 			{network.CreateRequest{Ingress: true}, sockerless.EUNSUPPORTED, "cannot use --ingress: "},
 			{network.CreateRequest{ConfigOnly: true}, sockerless.EUNSUPPORTED, "cannot use --config-only: "},
+			{network.CreateRequest{IPAM: &network.IPAM{Config: []network.IPAMConfig{
+				{Subnet: netip.MustParsePrefix("10.98.0.0/24"), Gateway: netip.MustParseAddr("10.99.0.1")},
+			}}}, sockerless.EINVALID, "failed to allocate gateway (10.99.0.1): Requested address is out of range"},
 			{network.CreateRequest{EnableIPv4: &off}, sockerless.EUNSUPPORTED, "cannot use --ipv4=false: "},
 		} {
 			c.req.Name = unique("net")

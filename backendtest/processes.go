@@ -199,6 +199,7 @@ var failing = []test{
 			s.Log(what)
 			s.refused(err, sockerless.ENOTFOUND, "No such container: nobody")
 		}
+		s.refused(s.b.Containers.Signal(s.Context(), "nobody", "TERM"), sockerless.ENOTFOUND, "Cannot kill container: nobody: No such container: nobody")
 	}},
 }
 
@@ -322,6 +323,16 @@ var attaching = []test{
 			s.Fatal(err)
 		}
 		s.awaitLog(id, "23 45")
+	}},
+	{"the size of a terminal that is not there", func(s *session) {
+		id := s.sleeper()
+		if err := s.b.Containers.Resize(s.Context(), id, sockerless.TerminalSize{Rows: 17, Cols: 71}); err != nil {
+			s.Error(err)
+		}
+		x, _ := s.begin(id, sockerless.ExecConfig{Cmd: script("read x"), Stdin: true})
+		if err := s.b.Execs.Resize(s.Context(), x, sockerless.TerminalSize{Rows: 17, Cols: 71}); err != nil {
+			s.Error(err)
+		}
 	}},
 	{"to a container that is not there", func(s *session) {
 		_, err := s.b.Containers.Attach(s.Context(), "nobody", sockerless.AttachOptions{Stream: true, Stdout: true})

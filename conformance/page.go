@@ -6,13 +6,15 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/sockerless/sockerless/conformance/transcript"
 )
 
 // Engine is the dockerd that the table's answers are from.
 const Engine = "20.10.24"
 
 // Markdown returns the page that the table makes: docs/conformance.md.
-func Markdown() string {
+func Markdown() (string, error) {
 	var b strings.Builder
 	cases := Cases()
 	differ := 0
@@ -44,7 +46,9 @@ func Markdown() string {
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", cell(c.Name), c.Want.cell(), ours)
 	}
-	return b.String()
+	calls, err := transcript.Markdown()
+	b.WriteString(calls)
+	return b.String(), err
 }
 
 // cell is an answer in a table's cell. What is long is cut in its middle.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -379,7 +380,8 @@ func (r *run) attachPending(ctx context.Context, a *agent) error {
 // errNotJoined ends a session whose process has run without it.
 var errNotJoined = sockerless.Errorf(sockerless.EUNAVAILABLE, "cannot attach: the process has ended before its streams could be joined")
 
-// Resize sets the size of the container's terminal. Before the start it is remembered.
+// Resize sets the size of the container's terminal. Before the start it is remembered; without a terminal it is taken for
+// nothing, as by dockerd.
 func (s containerService) Resize(ctx context.Context, ref string, size sockerless.TerminalSize) error {
 	c, err := s.locked(ref)
 	if err != nil {
@@ -390,11 +392,13 @@ func (s containerService) Resize(ctx context.Context, ref string, size sockerles
 		c.mu.Unlock()
 		return nil
 	}
-	r := c.run
+	r, tty := c.run, c.rec.Config.Tty
 	c.mu.Unlock()
-	err = r.call(ctx, func(a *agent) error {
-		return a.client.Resize(a.ctx, protocol.ResizeRequest{Size: protocol.Size{Rows: size.Rows, Cols: size.Cols}})
-	})
+	if tty {
+		err = r.call(ctx, func(a *agent) error {
+			return a.client.Resize(a.ctx, protocol.ResizeRequest{Size: protocol.Size{Rows: size.Rows, Cols: size.Cols}})
+		})
+	}
 	if protocol.HasCode(err, protocol.CodeNotRunning) {
 		return c.refuse()
 	}
@@ -403,7 +407,7 @@ func (s containerService) Resize(ctx context.Context, ref string, size sockerles
 	}
 	if err == nil {
 		c.mu.Lock()
-		c.event(events.ActionResize, nil)
+		c.event(events.ActionResize, map[string]string{"height": strconv.Itoa(int(size.Rows)), "width": strconv.Itoa(int(size.Cols))})
 		c.mu.Unlock()
 	}
 	return err

@@ -184,7 +184,7 @@ func (s containerService) Rename(_ context.Context, ref, name string) error {
 	if trimSlash(name) == old {
 		return sockerless.Errorf(sockerless.EINVALID, "Renaming a container with the same name as its current name")
 	}
-	if name, err = s.reserve(name, c); err != nil {
+	if name, err = s.reserve("/"+trimSlash(name), c); err != nil {
 		return sockerless.Errorf(sockerless.ErrorCode(err), "Error when allocating new name: %w", err)
 	}
 	if err := c.change(func(r *record) { r.Name = name }); err != nil {

@@ -402,7 +402,8 @@ func (x *execution) refresh(ctx context.Context, r *run) {
 	}
 }
 
-// Resize sets the size of the exec's terminal. Before the start it is remembered.
+// Resize sets the size of the exec's terminal. Before the start it is remembered; without a terminal it is taken for
+// nothing, as by dockerd.
 func (s execService) Resize(ctx context.Context, id string, size sockerless.TerminalSize) error {
 	x, err := s.execs.find(id)
 	if err != nil {
@@ -412,7 +413,7 @@ func (s execService) Resize(ctx context.Context, id string, size sockerless.Term
 	x.size = &size
 	r, running := x.run, x.started && x.code == nil
 	x.mu.Unlock()
-	if r == nil || !running {
+	if r == nil || !running || !x.config.Tty {
 		return nil
 	}
 	err = r.call(ctx, func(a *agent) error {

@@ -66,7 +66,7 @@ func boolean(f sockerless.Filters, key string) (value, set bool, err error) {
 			value = true
 		case "0", "false":
 		default:
-			return false, false, sockerless.Errorf(sockerless.EINVALID, "invalid filter '%s=%s'", key, v)
+			return false, false, sockerless.Errorf(sockerless.EINVALID, "invalid filter '%s=[%s]'", key, strings.Join(values, " "))
 		}
 	}
 	return value, len(values) > 0, nil

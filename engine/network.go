@@ -121,6 +121,9 @@ func checkNetwork(req *network.CreateRequest) (warnings []string, err error) {
 	case req.EnableIPv4 != nil && !*req.EnableIPv4:
 		return nil, unsupported("--ipv4=false", "Container Apps assigns the addresses")
 	}
+	if err := checkIPAM(req.IPAM); err != nil {
+		return nil, err
+	}
 	warnings = append(warnings, "containers are listed in this network, and do not reach each other by it: "+
 		"Container Apps has no networks between jobs")
 	if req.EnableIPv6 != nil && *req.EnableIPv6 {
@@ -133,6 +136,19 @@ func checkNetwork(req *network.CreateRequest) (warnings []string, err error) {
 		warnings = append(warnings, "--opt has no effect: there is no bridge that could be set up")
 	}
 	return warnings, nil
+}
+
+// checkIPAM refuses addresses that are not in their network.
+func checkIPAM(ipam *network.IPAM) error {
+	if ipam == nil {
+		return nil
+	}
+	for _, c := range ipam.Config {
+		if c.Gateway.IsValid() && c.Subnet.IsValid() && !c.Subnet.Contains(c.Gateway) {
+			return sockerless.Errorf(sockerless.EINVALID, "failed to allocate gateway (%s): Requested address is out of range", c.Gateway)
+		}
+	}
+	return nil
 }
 
 // findNetwork returns the network that ref means: a whole id, a name, or an unambiguous prefix of an id.

@@ -293,7 +293,7 @@ func (s containerService) Signal(ctx context.Context, ref, name string) error {
 	}
 	c, err := s.locked(ref)
 	if err != nil {
-		return err
+		return sockerless.Errorf(sockerless.ErrorCode(err), "Cannot kill container: %s: %w", ref, err)
 	}
 	if !c.running() {
 		defer c.mu.Unlock()

@@ -21,9 +21,12 @@ type createRequest struct {
 
 func (a *api) createContainer(w http.ResponseWriter, r *request) error {
 	var in createRequest
-	raw, err := r.body(w, &in)
+	raw, err := r.required(w, &in)
 	if err != nil {
 		return err
+	}
+	if in.Config == nil && (len(in.Cmd) > 0 || len(in.Entrypoint) > 0) {
+		in.Config = &container.Config{}
 	}
 	if in.Config == nil {
 		return sockerless.Errorf(sockerless.EINVALID, "Config cannot be empty in order to create a container")
@@ -191,7 +194,7 @@ func (a *api) renameContainer(w http.ResponseWriter, r *request) error {
 
 func (a *api) updateContainer(w http.ResponseWriter, r *request) error {
 	var in container.UpdateConfig
-	if _, err := r.body(w, &in); err != nil {
+	if _, err := r.required(w, &in); err != nil {
 		return err
 	}
 	warnings, err := a.backend.Containers.Update(r.Context(), r.name, in)

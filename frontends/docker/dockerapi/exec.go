@@ -13,7 +13,7 @@ import (
 
 func (a *api) createExec(w http.ResponseWriter, r *request) error {
 	var in container.ExecCreateRequest
-	if _, err := r.body(w, &in); err != nil {
+	if _, err := r.required(w, &in); err != nil {
 		return err
 	}
 	if len(in.Cmd) == 0 {

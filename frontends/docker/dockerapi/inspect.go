@@ -55,7 +55,7 @@ func inspect(c *sockerless.Container, v version) (*inspected, error) {
 			Args:    args,
 			State: &container.State{
 				Status:     s.Status,
-				Running:    s.Status == container.StateRunning || s.Status == container.StatePaused || s.Status == container.StateRestarting,
+				Running:    runs(c),
 				Paused:     s.Status == container.StatePaused,
 				Restarting: s.Status == container.StateRestarting,
 				OOMKilled:  s.OOMKilled,
@@ -87,9 +87,9 @@ func inspect(c *sockerless.Container, v version) (*inspected, error) {
 func shownNetworks(c *sockerless.Container, v version) any {
 	networks := endpoints(c)
 	if !v.before(52) {
-		return container.NetworkSettings{Ports: network.PortMap{}, Networks: networks}
+		return container.NetworkSettings{Ports: ports(c), Networks: networks}
 	}
-	n := networkSettings{Ports: network.PortMap{}, Networks: networks}
+	n := networkSettings{Ports: ports(c), Networks: networks}
 	if e := networks[network.NetworkBridge]; e != nil {
 		n.EndpointID, n.IPPrefixLen, n.GlobalIPv6PrefixLen, n.MacAddress = e.EndpointID, e.IPPrefixLen, e.GlobalIPv6PrefixLen, e.MacAddress.String()
 		if e.IPAddress.IsValid() {
@@ -100,6 +100,26 @@ func shownNetworks(c *sockerless.Container, v version) any {
 		}
 	}
 	return n
+}
+
+// runs says whether a container has what Docker gives to one that runs.
+func runs(c *sockerless.Container) bool {
+	switch c.State.Status {
+	case container.StateRunning, container.StatePaused, container.StateRestarting:
+		return true
+	}
+	return false
+}
+
+// ports are those that a container exposes while it runs. None is published.
+func ports(c *sockerless.Container) network.PortMap {
+	out := network.PortMap{}
+	if runs(c) {
+		for p := range c.Config.ExposedPorts {
+			out[p] = nil
+		}
+	}
+	return out
 }
 
 // shownHostConfig is a container's HostConfig with the words that dockerd gives to what was left open.
@@ -134,9 +154,7 @@ func endpoints(c *sockerless.Container) map[string]*network.EndpointSettings {
 	}
 	for name, e := range c.NetworkingConfig.EndpointsConfig {
 		shown := *e
-		switch c.State.Status {
-		case container.StateRunning, container.StatePaused, container.StateRestarting:
-		default:
+		if !runs(c) {
 			shown.EndpointID = ""
 		}
 		out[name] = &shown

@@ -95,7 +95,8 @@ func TestVolumes(t *testing.T) {
 	if diff := cmp.Diff(want, v); diff != "" {
 		t.Error(diff)
 	}
-	d.want("POST", "/volumes/create", nil, 201, "Name")
+	d.want("POST", "/volumes/create", `{}`, 201, "Name")
+	d.want("POST", "/volumes/create", nil, 400, "invalid JSON: got EOF while reading request body")
 	d.want("POST", "/volumes/create", `{"Name":3}`, 400, "invalid JSON")
 	var list struct{ Volumes, Warnings []any }
 	d.json("GET", "/volumes", nil, 200, &list)

@@ -1,7 +1,9 @@
 package dockerapi
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +16,14 @@ import (
 // summary is a container as `docker ps` wants it.
 type summary struct {
 	container.Summary
+	Ports  []port
 	Health *container.HealthSummary `json:",omitempty"` // since 1.52; before it is in Status alone
+}
+
+// port is one in the list of a summary. That of Docker's own package always has an IP, which is empty here.
+type port struct {
+	PrivatePort uint16
+	Type        string
 }
 
 func summarize(c *sockerless.Container, now time.Time) *summary {
@@ -25,12 +34,17 @@ func summarize(c *sockerless.Container, now time.Time) *summary {
 		ImageID: c.Image,
 		Command: commandLine(c.Config),
 		Created: c.Created.Unix(),
-		Ports:   []container.PortSummary{},
 		Labels:  orEmptyMap(c.Config.Labels),
 		State:   c.State.Status,
 		Status:  statusLine(&c.State, now),
 		Mounts:  []container.MountPoint{},
-	}}
+	}, Ports: []port{}}
+	for p := range ports(c) {
+		s.Ports = append(s.Ports, port{PrivatePort: p.Num(), Type: string(p.Proto())})
+	}
+	slices.SortFunc(s.Ports, func(a, b port) int {
+		return cmp.Or(cmp.Compare(a.PrivatePort, b.PrivatePort), cmp.Compare(a.Type, b.Type))
+	})
 	s.HostConfig.NetworkMode = networkMode(c)
 	if c.HostConfig != nil {
 		s.HostConfig.Annotations = c.HostConfig.Annotations

@@ -84,7 +84,7 @@ func (a *api) info(w http.ResponseWriter, r *request) error {
 
 func (a *api) auth(w http.ResponseWriter, r *request) error {
 	var in registry.AuthConfig
-	if _, err := r.body(w, &in); err != nil {
+	if _, err := r.required(w, &in); err != nil {
 		return err
 	}
 	out, err := a.backend.System.Auth(r.Context(), in)

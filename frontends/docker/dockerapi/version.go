@@ -39,8 +39,8 @@ func (v version) supported() error {
 	return nil
 }
 
-// splitVersion takes the version off the front of a path; a path without one asks for the newest. The error is for a
-// prefix that looks like a version and is none.
+// splitVersion takes the version off the front of a path; a path without one asks for the newest. A
+// prefix that looks like a version and is none leads to no page.
 func splitVersion(path string) (rest string, v version, err error) {
 	text, found := strings.CutPrefix(path, "/v")
 	if !found || text == "" || text[0] < '0' || text[0] > '9' {
@@ -53,7 +53,7 @@ func splitVersion(path string) (rest string, v version, err error) {
 		v.minor, err = strconv.Atoi(minor)
 	}
 	if err != nil {
-		err = sockerless.Errorf(sockerless.EINVALID, "invalid API version %q", text)
+		err = errNoPage
 	}
 	return "/" + rest, v, err
 }

@@ -32,7 +32,7 @@ func shownVolume(v *volume.Volume) volume.Volume {
 
 func (a *api) createVolume(w http.ResponseWriter, r *request) error {
 	var in volume.CreateRequest
-	if _, err := r.body(w, &in); err != nil {
+	if _, err := r.required(w, &in); err != nil {
 		return err
 	}
 	v, err := a.backend.Volumes.Create(r.Context(), in)
