@@ -101,10 +101,8 @@ func command(t *testing.T, env []string, dir, name string, args ...string) *exec
 	return cmd
 }
 
-// runTAP runs a client that speaks TAP, each of its cases a subtest.
-//
-//nolint:unused // docker-py's and dockerode's tests are landed after it
-func runTAP(t *testing.T, cmd *exec.Cmd) {
+// runTAP runs a client that speaks TAP, each of its cases a subtest; how tells what is special about this run.
+func runTAP(t *testing.T, cmd *exec.Cmd, how string) {
 	t.Helper()
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -116,7 +114,7 @@ func runTAP(t *testing.T, cmd *exec.Cmd) {
 		t.Fatal(err)
 	}
 	err = clients.TAP(out, func(o clients.Outcome) {
-		check(t, o.Name, func(t *testing.T) {
+		check(t, how+": "+o.Name, func(t *testing.T) {
 			if !o.OK {
 				t.Fatal(o.Log)
 			}

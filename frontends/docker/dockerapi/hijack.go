@@ -15,6 +15,12 @@ const (
 	multiplexedStream = "application/vnd.docker.multiplexed-stream"
 )
 
+const (
+	// headPause is what a client needs at most to read some headers; maxTaken bounds the wait for one that is seen not to.
+	headPause = 5 * time.Millisecond
+	maxTaken  = time.Second
+)
+
 // streamType says how the output of a process is framed, in the words that the client's version knows.
 func (r *request) streamType(tty bool) string {
 	if tty || r.version.before(42) {
@@ -50,6 +56,7 @@ func (a *api) hijack(w http.ResponseWriter, r *request, contentType string, proc
 		process.Close()
 		return nil // the client is gone; nobody is left to tell
 	}
+	taken(conn)
 	if err := wire.Splice(client, process); err != nil {
 		a.log.Debug("a session was cut", "path", r.URL.Path, "reason", err)
 	}
