@@ -3,6 +3,7 @@ package agent_test
 import (
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -186,4 +187,33 @@ func TestStoppedHelper(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.exited(1)
+}
+
+// Whoever is in the container's network may open connections to an agent that listens, and say nothing on them: they are
+// bounded, and the backend comes in all the same.
+func TestStrangersAtTheAgentsPort(t *testing.T) {
+	b := newBox(t, boxOptions{})
+	descriptors := func() int {
+		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", b.cmd.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	before, most := descriptors(), 0
+	for range 400 {
+		c, err := net.Dial("unix", b.socket())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		most = max(most, descriptors()-before)
+	}
+	if most > 100 {
+		t.Errorf("%d descriptors more", most)
+	}
+	b.connect()
+	if _, err := b.State(b.ctx()); err != nil {
+		t.Error(err)
+	}
 }
