@@ -147,6 +147,10 @@ type ContainerService interface {
 	// Size says how much the container takes. It looks at all of its files, so it takes as long as Changes.
 	Size(ctx context.Context, ref string) (*ContainerSize, error)
 
+	// Commit makes an image of the container's and of what has changed in the container, pushes it into the configured
+	// registry and records it. It returns the new image's id.
+	Commit(ctx context.Context, ref string, opt CommitOptions) (id string, err error)
+
 	// Export returns the container's whole root file system as a tar stream, without what is mounted in it; the caller
 	// closes it. One that was cut off ends as ReadTree's does.
 	Export(ctx context.Context, ref string) (io.ReadCloser, error)
@@ -212,6 +216,16 @@ type AttachOptions struct {
 	Logs                  bool   // first what was written so far
 	Stream                bool   // then what comes
 	DetachKeys            string // as in Docker: "ctrl-p,ctrl-q"; empty: that default. Only with a terminal.
+}
+
+// CommitOptions is what to make of a container.
+type CommitOptions struct {
+	Ref     string // the tag to give; empty: none
+	Comment string
+	Author  string
+	Changes []string          // Dockerfile instructions: CMD, ENV, USER...
+	Config  *container.Config // what the image says to its containers, the container's filled in; nil: as the container's
+	Pause   bool              // stop the container's processes while its files are read, if they run
 }
 
 // StatsOptions is how often to measure. The zero value is once, with the processor time of the second before.

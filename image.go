@@ -53,6 +53,21 @@ type ImageService interface {
 	// Import makes an image of one root file system, pushes it into the configured registry and records it.
 	Import(ctx context.Context, opt ImportOptions, tar io.Reader) iter.Seq2[jsonstream.Message, error]
 
+	// Push copies the image that ref names into ref's registry, telling the progress; what the registry has already is not
+	// moved.
+	Push(ctx context.Context, ref string, opt PushOptions) iter.Seq2[jsonstream.Message, error]
+
+	// Save returns images as one tar, which Load takes: an OCI image layout that is an archive of `docker save` too. A ref
+	// without a tag is all tags of its repository. The caller closes it; a stream that ends without tar's end mark was cut
+	// off, and its Read says why.
+	Save(ctx context.Context, refs []string) (io.ReadCloser, error)
+
+	// Search asks the search of a registry, Docker Hub's if term names none.
+	Search(ctx context.Context, term string, opt SearchOptions) ([]registry.SearchResult, error)
+
+	// Resolve asks a registry what ref means there. Nothing is recorded.
+	Resolve(ctx context.Context, ref string, auth *registry.AuthConfig) (*registry.DistributionInspect, error)
+
 	// Find returns one image.
 	Find(ctx context.Context, ref string) (*Image, error)
 
@@ -74,6 +89,19 @@ type ImageService interface {
 type PullOptions struct {
 	Platform string // empty: linux/amd64, what Container Apps runs
 	Auth     *registry.AuthConfig
+}
+
+// PushOptions is how to push.
+type PushOptions struct {
+	All  bool // every tag of the repository that the reference names
+	Auth *registry.AuthConfig
+}
+
+// SearchOptions is what to search for.
+type SearchOptions struct {
+	Limit   int // 0: 25
+	Filters Filters
+	Auth    *registry.AuthConfig
 }
 
 // ImportOptions is what to make of a root file system.

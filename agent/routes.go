@@ -36,6 +36,7 @@ func (a *Agent) handler() http.Handler {
 	wire.HandleDownload(m, protocol.PathRead, a.read)
 	wire.HandleUpload(m, protocol.PathWrite, a.write)
 	wire.HandleDownload(m, protocol.PathExport, a.export)
+	wire.HandleDownload(m, protocol.PathPack, a.pack)
 	wire.HandleFeed(m, protocol.PathChanges, a.changes)
 	wire.HandleCall(m, protocol.PathSize, a.size)
 	return m

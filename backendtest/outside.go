@@ -289,6 +289,21 @@ var files = []test{
 		_, err = s.b.Containers.Size(s.Context(), "nobody")
 		s.refused(err, sockerless.ENOTFOUND, "No such container: nobody")
 	}},
+	{"a commit that is refused changes nothing", func(s *session) {
+		id := s.sleeper()
+		commit := func(ref string, opt sockerless.CommitOptions) error {
+			_, err := s.b.Containers.Commit(s.Context(), ref, opt)
+			return err
+		}
+		s.refused(commit("nobody", sockerless.CommitOptions{}), sockerless.ENOTFOUND, "No such container: nobody")
+		s.refused(commit(id, sockerless.CommitOptions{Pause: true, Changes: []string{"FROM x"}}), sockerless.EINVALID, "FROM is not a valid change command")
+		if err := commit(id, sockerless.CommitOptions{Pause: true, Ref: "BAD"}); err == nil {
+			s.Error("an image is called BAD")
+		}
+		if st := s.find(id).State; st.Status != docker.StateRunning {
+			s.Errorf("the container is %s", st.Status)
+		}
+	}},
 	{"paths are bytes", func(s *session) {
 		id := s.sleeper()
 		path := "/tmp/" + unique("any")

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -41,6 +44,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"host":       cmdHost,
 	"programs":   cmdPrograms,
 	"savedimage": cmdSavedImage,
+	"hub":        cmdHub,
 	"proxied":    cmdProxied,
 	"network":    cmdNetwork,
 }
@@ -127,6 +131,18 @@ func cmdSavedImage(ts *testscript.TestScript, neg bool, args []string) {
 	tag, err := name.NewTag(args[1])
 	ts.Check(err)
 	ts.Check(tarball.WriteToFile(ts.MkAbs(args[0]), tag, image))
+}
+
+// hub: starts a registry of somebody else's, which has a search, and sets HUB to it.
+func cmdHub(ts *testscript.TestScript, neg bool, args []string) {
+	m := http.NewServeMux()
+	m.Handle("/v2/", registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	m.HandleFunc("GET /v1/search", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"results":[{"name":%q,"star_count":7,"is_official":true},{"name":"other","star_count":1}]}`, r.FormValue("q")+" of "+r.FormValue("n"))
+	})
+	hub := httptest.NewServer(m)
+	ts.Defer(hub.Close)
+	ts.Setenv("HUB", hub.Listener.Addr().String())
 }
 
 // [!] sim jobs: there are (no) jobs in the simulator; prints their names.

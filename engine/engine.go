@@ -50,6 +50,10 @@ type ImageStore interface {
 	// ReadTree returns what a source has at a clean path as a tar, in which the path is called name.
 	ReadTree(ctx context.Context, source, at, name string) (io.ReadCloser, error)
 
+	// Commit makes an image of a container's image and a layer, a tar in the form of image-spec's changesets; one that has no
+	// entry adds none. It pushes the image into the configured registry, records it and returns its id.
+	Commit(ctx context.Context, from *sockerless.Container, opt sockerless.CommitOptions, layer io.Reader) (string, error)
+
 	// SetInUse takes the function that lists the containers of an image.
 	SetInUse(containers func(imageID string) []string)
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/registry"
 
 	"github.com/sockerless/sockerless"
 	"github.com/sockerless/sockerless/wire"
@@ -46,6 +47,7 @@ const (
 	pathContainerChanges   = "/v1/containers/changes"    // feed:     ref -> container.FilesystemChange
 	pathContainerSize      = "/v1/containers/size"       // call:     ref -> *sockerless.ContainerSize
 	pathContainerExport    = "/v1/containers/export"     // download: ref -> nothing and a tar
+	pathContainerCommit    = "/v1/containers/commit"     // call:     commitArgs -> id
 
 	pathExecCreate = "/v1/execs/create" // call:    execArgs -> id
 	pathExecStart  = "/v1/execs/start"  // session: execStartArgs
@@ -53,14 +55,18 @@ const (
 	pathExecFind   = "/v1/execs/find"   // call:    ref -> *sockerless.Exec
 	pathExecResize = "/v1/execs/resize" // call:    resizeArgs -> nothing
 
-	pathImagePull   = "/v1/images/pull"   // feed: pullArgs -> jsonstream.Message
-	pathImageLoad   = "/v1/images/load"   // feed: nothing and a tar -> jsonstream.Message
-	pathImageImport = "/v1/images/import" // feed: sockerless.ImportOptions and a tar -> jsonstream.Message
-	pathImageFind   = "/v1/images/find"   // call: ref -> *sockerless.Image
-	pathImageList   = "/v1/images/list"   // feed: sockerless.ImageListOptions -> *sockerless.Image
-	pathImageTag    = "/v1/images/tag"    // call: tagArgs -> nothing
-	pathImageRemove = "/v1/images/remove" // call: removeArgs -> []image.DeleteResponse
-	pathImagePrune  = "/v1/images/prune"  // call: sockerless.Filters -> *image.PruneReport
+	pathImagePull    = "/v1/images/pull"    // feed:     pullArgs -> jsonstream.Message
+	pathImageLoad    = "/v1/images/load"    // feed:     nothing and a tar -> jsonstream.Message
+	pathImageImport  = "/v1/images/import"  // feed:     sockerless.ImportOptions and a tar -> jsonstream.Message
+	pathImagePush    = "/v1/images/push"    // feed:     pushArgs -> jsonstream.Message
+	pathImageSave    = "/v1/images/save"    // download: []string -> nothing and a tar
+	pathImageSearch  = "/v1/images/search"  // call:     searchArgs -> []registry.SearchResult
+	pathImageResolve = "/v1/images/resolve" // call:     resolveArgs -> *registry.DistributionInspect
+	pathImageFind    = "/v1/images/find"    // call:     ref -> *sockerless.Image
+	pathImageList    = "/v1/images/list"    // feed:     sockerless.ImageListOptions -> *sockerless.Image
+	pathImageTag     = "/v1/images/tag"     // call:     tagArgs -> nothing
+	pathImageRemove  = "/v1/images/remove"  // call:     removeArgs -> []image.DeleteResponse
+	pathImagePrune   = "/v1/images/prune"   // call:     sockerless.Filters -> *image.PruneReport
 
 	pathNetworkCreate     = "/v1/networks/create"     // call: network.CreateRequest -> *network.CreateResponse
 	pathNetworkFind       = "/v1/networks/find"       // call: ref -> *network.Inspect
@@ -145,6 +151,22 @@ type (
 	pullArgs struct {
 		Ref     string
 		Options sockerless.PullOptions
+	}
+	pushArgs struct {
+		Ref     string
+		Options sockerless.PushOptions
+	}
+	searchArgs struct {
+		Term    string
+		Options sockerless.SearchOptions
+	}
+	resolveArgs struct {
+		Ref  string
+		Auth *registry.AuthConfig
+	}
+	commitArgs struct {
+		Ref     string
+		Options sockerless.CommitOptions
 	}
 	tagArgs     struct{ Ref, Target string }
 	connectArgs struct {

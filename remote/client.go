@@ -176,6 +176,10 @@ func (s containers) Export(ctx context.Context, name string) (io.ReadCloser, err
 	return body, told(ctx, err)
 }
 
+func (s containers) Commit(ctx context.Context, name string, opt sockerless.CommitOptions) (string, error) {
+	return call[string](ctx, s.client, pathContainerCommit, commitArgs{name, opt})
+}
+
 // execs is the ExecService of a Server.
 type execs struct{ client }
 
@@ -211,6 +215,23 @@ func (s images) Load(ctx context.Context, tar io.Reader) iter.Seq2[jsonstream.Me
 
 func (s images) Import(ctx context.Context, opt sockerless.ImportOptions, tar io.Reader) iter.Seq2[jsonstream.Message, error] {
 	return feed[jsonstream.Message](ctx, s.client, pathImageImport, opt, tar)
+}
+
+func (s images) Push(ctx context.Context, name string, opt sockerless.PushOptions) iter.Seq2[jsonstream.Message, error] {
+	return feed[jsonstream.Message](ctx, s.client, pathImagePush, pushArgs{name, opt}, nil)
+}
+
+func (s images) Save(ctx context.Context, names []string) (io.ReadCloser, error) {
+	body, err := s.wire.Download(ctx, pathImageSave, names, nil)
+	return body, told(ctx, err)
+}
+
+func (s images) Search(ctx context.Context, term string, opt sockerless.SearchOptions) ([]registry.SearchResult, error) {
+	return call[[]registry.SearchResult](ctx, s.client, pathImageSearch, searchArgs{term, opt})
+}
+
+func (s images) Resolve(ctx context.Context, name string, auth *registry.AuthConfig) (*registry.DistributionInspect, error) {
+	return call[*registry.DistributionInspect](ctx, s.client, pathImageResolve, resolveArgs{name, auth})
 }
 
 func (s images) Find(ctx context.Context, name string) (*sockerless.Image, error) {

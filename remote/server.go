@@ -252,6 +252,9 @@ func containerRoutes(m *http.ServeMux, s sockerless.ContainerService) {
 		tar, err := s.Export(ctx, in.Ref)
 		return nothing{}, wire.NewBody(tar), err
 	})
+	wire.HandleCall(m, pathContainerCommit, func(ctx context.Context, in commitArgs) (string, error) {
+		return s.Commit(ctx, in.Ref, in.Options)
+	})
 }
 
 func execRoutes(m *http.ServeMux, s sockerless.ExecService) {
@@ -280,6 +283,19 @@ func imageRoutes(m *http.ServeMux, s sockerless.ImageService) {
 	})
 	wire.HandleFeed(m, pathImageImport, func(ctx context.Context, in sockerless.ImportOptions, tar io.Reader) iter.Seq2[jsonstream.Message, error] {
 		return s.Import(ctx, in, tar)
+	})
+	wire.HandleFeed(m, pathImagePush, func(ctx context.Context, in pushArgs, _ io.Reader) iter.Seq2[jsonstream.Message, error] {
+		return s.Push(ctx, in.Ref, in.Options)
+	})
+	wire.HandleDownload(m, pathImageSave, func(ctx context.Context, in []string) (nothing, wire.Body, error) {
+		tar, err := s.Save(ctx, in)
+		return nothing{}, wire.NewBody(tar), err
+	})
+	wire.HandleCall(m, pathImageSearch, func(ctx context.Context, in searchArgs) ([]registry.SearchResult, error) {
+		return s.Search(ctx, in.Term, in.Options)
+	})
+	wire.HandleCall(m, pathImageResolve, func(ctx context.Context, in resolveArgs) (*registry.DistributionInspect, error) {
+		return s.Resolve(ctx, in.Ref, in.Auth)
 	})
 	wire.HandleCall(m, pathImageFind, func(ctx context.Context, in ref) (*sockerless.Image, error) {
 		return s.Find(ctx, in.Ref)

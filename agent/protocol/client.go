@@ -138,6 +138,11 @@ func (c *Client) Export(ctx context.Context) (io.ReadCloser, error) {
 	return c.wire.Download(ctx, PathExport, struct{}{}, nil)
 }
 
+// Pack returns files as a tar, see PackRequest. The caller closes it.
+func (c *Client) Pack(ctx context.Context, req PackRequest) (io.ReadCloser, error) {
+	return c.wire.Download(ctx, PathPack, req, nil)
+}
+
 // Write unpacks a tar into a directory.
 func (c *Client) Write(ctx context.Context, req WriteRequest, tar io.Reader) error {
 	return c.wire.Upload(ctx, PathWrite, req, tar, nil)

@@ -42,6 +42,7 @@ const (
 	PathChanges = "/v1/files.diff"  // feed:     ChangesRequest -> Change
 	PathSize    = "/v1/files.size"  // call:     nil -> SizeResult
 	PathExport  = "/v1/files.all"   // download: nil -> nil and a tar of the root file system without its mounts
+	PathPack    = "/v1/files.pack"  // download: PackRequest -> nil and a tar
 )
 
 // The codes of an agent's refusals.
@@ -296,6 +297,10 @@ type Change struct {
 // SizeResult is how much the files are that were touched since the agent began, mounts and directories left out. A file with
 // several names counts once.
 type SizeResult struct{ Bytes int64 }
+
+// PackRequest asks for files, a directory without what is in it, by their absolute paths. No path goes through a link. In
+// the order of a walk it opens each directory once. All paths of one request are in memory.
+type PackRequest struct{ Paths []wire.Bytes }
 
 // WriteRequest unpacks a tar, plain or packed with gzip or bzip2, into the directory Path, which may be a link to one.
 // What is written belongs to whom the archive says, as far as the agent may give files away. With CopyUIDGID it belongs

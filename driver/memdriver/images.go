@@ -76,6 +76,29 @@ func (Images) Import(context.Context, sockerless.ImportOptions, io.Reader) iter.
 	return failed(errNoRegistry)
 }
 
+// Push is EUNSUPPORTED.
+func (Images) Push(context.Context, string, sockerless.PushOptions) iter.Seq2[jsonstream.Message, error] {
+	return failed(errNoRegistry)
+}
+
+// Save is EUNSUPPORTED.
+func (Images) Save(context.Context, []string) (io.ReadCloser, error) { return nil, errNoRegistry }
+
+// Search is EUNSUPPORTED.
+func (Images) Search(context.Context, string, sockerless.SearchOptions) ([]registry.SearchResult, error) {
+	return nil, errNoRegistry
+}
+
+// Resolve is EUNSUPPORTED.
+func (Images) Resolve(context.Context, string, *registry.AuthConfig) (*registry.DistributionInspect, error) {
+	return nil, errNoRegistry
+}
+
+// Commit is EUNSUPPORTED.
+func (Images) Commit(context.Context, *sockerless.Container, sockerless.CommitOptions, io.Reader) (string, error) {
+	return "", errNoRegistry
+}
+
 // Tag is EUNSUPPORTED.
 func (Images) Tag(context.Context, string, string) error { return errNoRegistry }
 

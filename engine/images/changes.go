@@ -15,9 +15,10 @@ import (
 	"github.com/sockerless/sockerless"
 )
 
-// applyChanges changes a config by the Dockerfile instructions that `docker import --change` takes. Whatever it does not
-// know or cannot read is EINVALID.
-func applyChanges(cfg *container.Config, changes []string) error {
+// ApplyChanges changes a config by the Dockerfile instructions that `--change` of docker import and docker commit takes.
+// Whatever it does not know or cannot read is EINVALID. It writes into the config's maps and lists.
+func ApplyChanges(cfg *container.Config, changes []string) error {
+	commanded := false
 	for _, line := range logicalLines(changes) {
 		word, rest, _ := strings.Cut(strings.TrimLeftFunc(line, unicode.IsSpace), " ")
 		if i := strings.IndexFunc(word, unicode.IsSpace); i >= 0 { // a tab after the instruction
@@ -31,6 +32,12 @@ func applyChanges(cfg *container.Config, changes []string) error {
 		rest = strings.TrimSpace(rest)
 		if rest == "" {
 			return sockerless.Errorf(sockerless.EINVALID, "%s requires at least one argument", name)
+		}
+		switch {
+		case name == "CMD":
+			commanded = true
+		case name == "ENTRYPOINT" && !commanded:
+			cfg.Cmd = nil // an entrypoint of one's own makes the command that was there meaningless
 		}
 		if err := apply(cfg, rest); err != nil {
 			return sockerless.Errorf(sockerless.EINVALID, "%s: %w", name, err)
@@ -62,7 +69,7 @@ func logicalLines(changes []string) []string {
 	return out
 }
 
-// changeError is a plain sentence; applyChanges names the instruction.
+// changeError is a plain sentence; ApplyChanges names the instruction.
 type changeError string
 
 func (e changeError) Error() string { return string(e) }

@@ -16,13 +16,13 @@ func Bound(w io.Writer, limit int64, dir string) io.Writer {
 
 // Watch runs work as a layer is pushed.
 func Watch(ctx context.Context, say func(jsonstream.Message) error, count *atomic.Int64, work func(context.Context) error) error {
-	p := &push{s: &Service{opt: Options{Registry: "example.azurecr.io"}}, say: say}
+	p := &push{host: "example.azurecr.io", say: say}
 	return p.watch(ctx, "abc", "Pushing", 100, count, work)
 }
 
 // Changes applies the changes of docker import to an empty config.
 func Changes(changes ...string) (container.Config, error) {
 	var c container.Config
-	err := applyChanges(&c, changes)
+	err := ApplyChanges(&c, changes)
 	return c, err
 }

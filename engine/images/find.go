@@ -88,7 +88,7 @@ func (s *Service) view(id, from string, refs []refRecord) (*sockerless.Image, er
 	}
 	img := &sockerless.Image{
 		ID: id, Source: src.Name, Manifest: src.Media, Pulled: src.Pulled, Layers: slices.Clone(src.Layers),
-		Config: slices.Clone(rec.Config), Defaults: cfg.defaults, Created: cfg.created, Author: cfg.author, Platform: rec.Platform,
+		Config: slices.Clone(rec.Config), Defaults: cfg.defaults, Created: cfg.created, Author: cfg.author, Platform: rec.Platform, Parent: rec.Parent,
 	}
 	for _, l := range src.Layers {
 		img.Size += l.Size

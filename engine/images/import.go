@@ -67,7 +67,7 @@ func (s *Service) imports(ctx context.Context, opt sockerless.ImportOptions, arc
 		OS: platform.OS, Architecture: platform.Architecture, Variant: platform.Variant, Created: now,
 		History: []v1.History{{Created: v1.Time{Time: now}, Comment: comment}},
 	}
-	if err := applyChanges(&cfg.Config, opt.Changes); err != nil {
+	if err := ApplyChanges(&cfg.Config, opt.Changes); err != nil {
 		return err
 	}
 

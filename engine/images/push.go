@@ -26,11 +26,12 @@ const (
 	stallTimeout = 5 * time.Minute
 )
 
-// push brings images into the configured registry. What it has pushed when it fails stays there, without a name, and
-// nothing is recorded here.
+// push brings images into a registry: the configured one, or that of the name of an image that a user pushes. What it has
+// pushed when it fails stays there, without a name, and nothing is recorded here.
 type push struct {
 	s      *Service
 	pusher *remote.Pusher
+	host   string
 	say    func(jsonstream.Message) error
 }
 
@@ -44,7 +45,7 @@ func (s *Service) newPush(ctx context.Context, what string, say func(jsonstream.
 	if err != nil {
 		return nil, err
 	}
-	return &push{s, pusher, say}, nil
+	return &push{s, pusher, s.opt.Registry, say}, nil
 }
 
 // home returns the repository that an image is pushed to. All are below loaded/, so that no load can overwrite what
@@ -81,7 +82,7 @@ func asComponent(domain string) string {
 // image pushes what parts of an image are not in repo yet, then the manifest, and returns the record to keep. A manifest
 // of nil is made here.
 func (p *push) image(ctx context.Context, repo name.Repository, tag string, cfg []byte, manifest *rawManifest, layers []*layer) (record, error) {
-	explain := func(err error) error { return registryError(ctx, p.s.opt.Registry, err) }
+	explain := func(err error) error { return registryError(ctx, p.host, err) }
 	if err := p.pusher.Upload(ctx, repo, static.NewLayer(cfg, types.OCIConfigJSON)); err != nil {
 		return record{}, explain(err)
 	}
@@ -110,7 +111,7 @@ func (p *push) layer(ctx context.Context, repo name.Repository, l *layer) error 
 			return err
 		}
 		if err := p.pusher.Upload(ctx, repo, blob); err != nil {
-			return registryError(ctx, p.s.opt.Registry, err)
+			return registryError(ctx, p.host, err)
 		}
 		return nil
 	})
@@ -151,7 +152,7 @@ func (p *push) watch(ctx context.Context, id, status string, total int64, count 
 				last, moved = n, now
 				failed = p.say(jsonstream.Message{ID: id, Status: status, Progress: &jsonstream.Progress{Current: n, Total: total}})
 			case now.Sub(moved) > stallTimeout:
-				failed = sockerless.Errorf(sockerless.ETIMEOUT, "registry %s takes no more of layer %s", p.s.opt.Registry, id)
+				failed = sockerless.Errorf(sockerless.ETIMEOUT, "registry %s takes no more of layer %s", p.host, id)
 			}
 			if failed != nil {
 				cancel()

@@ -88,6 +88,7 @@ type record struct {
 	ID       string
 	Config   json.RawMessage
 	Platform string
+	Parent   string `json:",omitempty"` // the image of the container that it was committed from
 	Recorded time.Time
 	Sources  []source // the latest last
 }

@@ -153,17 +153,17 @@ var table = []route{
 	{"POST", "/images/create", images, (*api).createImage},
 	{"POST", "/images/load", images, (*api).loadImages},
 	{"POST", "/images/prune", images, (*api).pruneImages},
-	{"GET", "/images/search", images, unsupported("searching a registry")},
-	{"GET", "/images/get", images, unsupported("saving images")},
+	{"GET", "/images/search", images, (*api).searchImages},
+	{"GET", "/images/get", images, (*api).saveImages},
 	{"GET", "/images/{name}/json", images, (*api).inspectImage},
-	{"GET", "/images/{name}/attestations", images, unsupported("listing an image's attestations")},
-	{"GET", "/images/{name}/history", images, unsupported("an image's history")},
-	{"GET", "/images/{name}/get", images, unsupported("saving images")},
-	{"POST", "/images/{name}/push", images, unsupported("pushing an image")},
+	{"GET", "/images/{name}/attestations", images, noAttestations},
+	{"GET", "/images/{name}/history", images, (*api).imageHistory},
+	{"GET", "/images/{name}/get", images, (*api).saveImages},
+	{"POST", "/images/{name}/push", images, (*api).pushImage},
 	{"POST", "/images/{name}/tag", images, (*api).tagImage},
 	{"DELETE", "/images/{name}", images, (*api).removeImage},
-	{"GET", "/distribution/{name}/json", images, unsupported("inspecting an image in its registry")},
-	{"POST", "/commit", images, unsupported("committing a container")},
+	{"GET", "/distribution/{name}/json", images, (*api).inspectDistribution},
+	{"POST", "/commit", containers, (*api).commitContainer},
 	{"POST", "/build", images, noBuilder},
 	{"POST", "/build/prune", images, (*api).pruneBuilds},
 	{"POST", "/build/cancel", images, noBuilder},
@@ -229,14 +229,8 @@ var table = []route{
 	{"DELETE", "/configs/{name}", noService, noManager},
 }
 
-// unsupported refuses an operation. The docker CLI looks for "not supported" when it tries out what kind of object a
-// name is (docker/cli cli/command/system/inspect.go).
-func unsupported(what string) handler {
-	err := sockerless.Errorf(sockerless.EUNSUPPORTED, "%s is not supported by this version of Sockerless", what)
-	return func(*api, http.ResponseWriter, *request) error { return err }
-}
-
-// refusal refuses an operation with the reason.
+// refusal refuses an operation with the reason. The docker CLI looks for "not supported" in it when it tries out what kind
+// of object a name is (docker/cli cli/command/system/inspect.go).
 func refusal(reason string) handler {
 	err := sockerless.Errorf(sockerless.EUNSUPPORTED, "%s", reason)
 	return func(*api, http.ResponseWriter, *request) error { return err }

@@ -308,14 +308,14 @@ type inspectedImage struct {
 func (a *api) inspectImage(w http.ResponseWriter, r *request) error {
 	// manifests asks for those of every platform: engines that keep one platform of an image leave them out of the answer,
 	// and clients (compose, since 1.48) then take the image's own id.
-	if r.query.Get("platform") != "" {
-		if r.flag("manifests") {
-			return sockerless.Errorf(sockerless.EINVALID, "conflicting options: manifests and platform options cannot both be set")
-		}
-		return sockerless.Errorf(sockerless.EUNSUPPORTED, "cannot use platform: an image has one platform here")
+	if r.query.Get("platform") != "" && r.flag("manifests") {
+		return sockerless.Errorf(sockerless.EINVALID, "conflicting options: manifests and platform options cannot both be set")
 	}
 	img, err := a.backend.Images.Find(r.Context(), r.name)
 	if err != nil {
+		return err
+	}
+	if err := hasPlatform(img, r); err != nil {
 		return err
 	}
 	// The author, the variant and what else an image's config says beside the defaults of its containers.

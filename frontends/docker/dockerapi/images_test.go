@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/client"
 )
@@ -100,7 +101,7 @@ func TestImages(t *testing.T) {
 	}
 	d.want("GET", "/images/nosuch/json", nil, 404, "No such image: nosuch")
 	d.want("GET", "/images/busybox/json?manifests=1&platform={}", nil, 400, "conflicting options: manifests and platform")
-	d.want("GET", "/images/busybox/json?platform={}", nil, 501, "cannot use platform")
+	d.want("GET", "/images/busybox/json?platform={}", nil, 400, "failed to parse platform")
 	var inspected map[string]any
 	d.json("GET", "/images/busybox/json?manifests=1", nil, 200, &inspected)
 	if _, ok := inspected["Manifests"]; ok || inspected["Id"] == "" {
@@ -138,4 +139,94 @@ func TestSharedSize(t *testing.T) {
 			t.Errorf("%s: %s", query, diff)
 		}
 	}
+}
+
+func TestPush(t *testing.T) {
+	d := start(t)
+	auth := base64.URLEncoding.EncodeToString([]byte(`{"username":"u","password":"p"}`))
+	resp, err := d.client().ImagePush(t.Context(), "example.com:5000/a/b:2", client.ImagePushOptions{RegistryAuth: auth})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resp.Wait(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(&registry.AuthConfig{Username: "u", Password: "p"}, d.auth); diff != "" {
+		t.Error(diff)
+	}
+	d.want("POST", "/images/example.com:5000/a/b/push?tag=2", nil, 200, "The push refers to example.com:5000/a/b:2, all false")
+	d.want("POST", "/images/busybox/push", nil, 200, "The push refers to busybox, all true")
+	d.want("POST", "/images/busybox/push?tag=latest", nil, 200, `"aux":{"Tag":"latest","Digest":"sha256:x","Size":1}`)
+	d.want("POST", "/images/closed/push?tag=latest", nil, 200, `"error":"denied: requested access to the resource is denied"`)
+	d.want("POST", "/images/busybox/push?tag=b%40d", nil, 400, "invalid tag format")
+	d.want("POST", "/images/BAD/push", nil, 400, "must be lowercase")
+	d.want("POST", `/images/busybox/push?tag=latest&platform={"os":"linux","architecture":"amd64"}`, nil, 200, "The push refers")
+	d.want("POST", `/images/busybox/push?tag=latest&platform={"os":"linux","architecture":"arm64"}`, nil, 501, "cannot push platform linux/arm64: an image has one platform here")
+	d.want("POST", `/images/busybox/push?tag=latest&platform=amd64`, nil, 400, "failed to parse platform")
+}
+
+func TestSave(t *testing.T) {
+	d := start(t)
+	d.want("GET", "/images/get?names=busybox&names=busybox:latest", nil, 200, `["busybox" "busybox:latest"]`)
+	d.want("GET", "/images/busybox/get", nil, 200, `["busybox"]`)
+	d.want("GET", "/images/get", nil, 400, "no images to save")
+	d.want("GET", "/images/nosuch/get", nil, 404, "No such image: nosuch")
+	d.want("GET", `/images/get?names=busybox&platform={"os":"linux","architecture":"s390x"}`, nil, 501, "cannot save platform linux/s390x")
+	// An archive that is not whole does not look so.
+	resp, err := d.client().ImageSave(t.Context(), []string{"cut"})
+	if err != nil {
+		return // cut before the first byte was out
+	}
+	defer resp.Close()
+	if b, err := io.ReadAll(resp); err == nil {
+		t.Errorf("a cut archive ended well: %s", b)
+	}
+}
+
+func TestSearch(t *testing.T) {
+	d := start(t)
+	d.want("GET", "/images/search?term=busybox", nil, 200, `"name":"busybox","is_automated":false,"description":"0 map[] false"`)
+	d.want("GET", `/images/search?term=busybox&limit=3&filters={"stars":["2"]}`, nil, 200, `"description":"3 map[stars:[2]] false"`)
+	d.want("GET", "/images/search?term=busybox&limit=0", nil, 200, `"description":"-1 map[] false"`)
+	d.want("GET", "/images/search?term=busybox&limit=x", nil, 400, "invalid value for limit")
+	var found registry.DistributionInspect
+	d.json("GET", "/distribution/busybox/json", nil, 200, &found)
+	if found.Platforms[0].Architecture != "amd64" || found.Descriptor.Size != 1 {
+		t.Errorf("%+v", found)
+	}
+	d.want("GET", "/distribution/nosuch/json", nil, 404, "manifest for nosuch:latest not found")
+	d.want("GET", "/images/busybox/attestations", nil, 501, "attestations are not supported")
+}
+
+func TestHistory(t *testing.T) {
+	d := start(t)
+	var list []image.HistoryResponseItem
+	d.json("GET", "/images/busybox/history", nil, 200, &list)
+	if len(list) != 1 || list[0].ID != d.images[0].ID || list[0].Size != 1234 || list[0].Comment != "made" || len(list[0].Tags) != 1 {
+		t.Errorf("%+v", list)
+	}
+	img := d.addImage("steps:latest", nil)
+	img.Config = json.RawMessage(`{"history":[{"created_by":"one","created":"2025-01-02T03:04:05Z"},{"created_by":"two","empty_layer":true}]}`)
+	d.json("GET", "/images/steps/history", nil, 200, &list)
+	if len(list) != 2 || list[0].CreatedBy != "two" || list[0].Size != 0 || list[0].ID != img.ID || list[1].ID != "<missing>" || list[1].Size != 1234 || list[1].Created != 1735787045 {
+		t.Errorf("%+v", list)
+	}
+	img.Config = json.RawMessage(`{"history":[{},{}]}`)
+	d.want("GET", "/images/steps/history", nil, 500, "it has more steps than layers")
+	d.want("GET", `/images/busybox/history?platform={"os":"linux","architecture":"arm64"}`, nil, 404, "does not provide the specified platform (linux/arm64)")
+	d.want("GET", `/images/busybox/json?platform={"os":"linux","architecture":"arm64"}`, nil, 404, "does not provide the specified platform (linux/arm64)")
+	d.want("GET", `/images/busybox/json?platform={"os":"linux","architecture":"amd64"}`, nil, 200, "amd64")
+}
+
+func TestCommit(t *testing.T) {
+	d := start(t)
+	d.want("POST", "/containers/create?name=box", `{"Image":"busybox:latest","Cmd":["true"]}`, 201, "Id")
+	d.want("POST", "/commit?container=box", nil, 201, `sha256: \"\" \"\" [] true none`)
+	d.want("POST", "/commit?container=box&repo=a/b&tag=c&comment=hello&author=me&pause=0&changes=CMD+x&changes=ENV+a=b", "null", 201,
+		`sha256:a/b:c \"hello\" \"me\" [\"CMD x\" \"ENV a=b\"] false none`)
+	d.want("POST", "/commit?container=box&repo=a", `{"Cmd":["x"]}`, 201, `sha256:a:latest \"\" \"\" [] true [x]`)
+	d.want("POST", "/commit?container=nosuch", nil, 404, "No such container: nosuch")
+	d.want("POST", "/commit?container=box&repo=A", nil, 400, "must be lowercase")
+	d.want("POST", "/commit?container=box&repo=a@sha256:"+strings.Repeat("0", 64), nil, 400, "refusing to create a tag with a digest reference")
+	d.want("POST", "/commit?container=box", `{`, 400, "invalid JSON")
 }

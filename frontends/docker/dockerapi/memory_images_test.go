@@ -2,10 +2,13 @@ package dockerapi_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
 	"slices"
+	"strings"
+	"testing/iotest"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -13,6 +16,8 @@ import (
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/system"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sockerless/sockerless"
 )
@@ -57,6 +62,51 @@ func (m memImages) Load(_ context.Context, tar io.Reader) iter.Seq2[jsonstream.M
 
 func (m memImages) Import(_ context.Context, opt sockerless.ImportOptions, tar io.Reader) iter.Seq2[jsonstream.Message, error] {
 	return m.take(tar, fmt.Sprintf("%s %q %q", opt.Ref, opt.Changes, opt.Message))
+}
+
+func (m memImages) Push(ctx context.Context, ref string, opt sockerless.PushOptions) iter.Seq2[jsonstream.Message, error] {
+	return func(yield func(jsonstream.Message, error) bool) {
+		m.mu.Lock()
+		m.auth = opt.Auth
+		m.mu.Unlock()
+		if !yield(jsonstream.Message{Status: fmt.Sprintf("The push refers to %s, all %v", ref, opt.All)}, nil) {
+			return
+		}
+		if ref == "closed:latest" {
+			yield(jsonstream.Message{}, sockerless.Errorf(sockerless.EFORBIDDEN, "denied: requested access to the resource is denied"))
+			return
+		}
+		aux := json.RawMessage(`{"Tag":"latest","Digest":"sha256:x","Size":1}`)
+		yield(jsonstream.Message{Aux: &aux}, nil)
+	}
+}
+
+// Save is an archive that names the images; one of them cannot be saved whole.
+func (m memImages) Save(ctx context.Context, refs []string) (io.ReadCloser, error) {
+	for _, ref := range refs {
+		if _, err := m.Find(ctx, ref); err != nil && ref != "cut" {
+			return nil, err
+		}
+	}
+	r := io.Reader(strings.NewReader(fmt.Sprintf("%q", refs)))
+	if slices.Contains(refs, "cut") {
+		r = io.MultiReader(r, iotest.ErrReader(io.ErrUnexpectedEOF))
+	}
+	return io.NopCloser(r), nil
+}
+
+func (m memImages) Search(_ context.Context, term string, opt sockerless.SearchOptions) ([]registry.SearchResult, error) {
+	return []registry.SearchResult{{Name: term, Description: fmt.Sprint(opt.Limit, opt.Filters, opt.Auth != nil), StarCount: 1}}, nil
+}
+
+func (m memImages) Resolve(_ context.Context, ref string, _ *registry.AuthConfig) (*registry.DistributionInspect, error) {
+	if ref != "busybox:latest" {
+		return nil, sockerless.Errorf(sockerless.ENOTFOUND, "manifest for %s not found: manifest unknown: manifest unknown", ref)
+	}
+	return &registry.DistributionInspect{
+		Descriptor: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: digest.FromString("x"), Size: 1},
+		Platforms:  []ocispec.Platform{{OS: "linux", Architecture: "amd64"}},
+	}, nil
 }
 
 // take answers before it has read, as a push into a registry does.

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"maps"
@@ -642,6 +643,20 @@ func (m memContainers) Changes(ctx context.Context, ref string) iter.Seq2[contai
 			yield(container.FilesystemChange{}, errors.New("the disk is on fire"))
 		}
 	}
+}
+
+// Commit is an image that is called after what was asked for.
+func (m memContainers) Commit(_ context.Context, ref string, opt sockerless.CommitOptions) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, err := m.find(ref); err != nil {
+		return "", err
+	}
+	config := "none"
+	if opt.Config != nil {
+		config = fmt.Sprint(opt.Config.Cmd)
+	}
+	return fmt.Sprintf("sha256:%s %q %q %q %v %s", opt.Ref, opt.Comment, opt.Author, opt.Changes, opt.Pause, config), nil
 }
 
 // Export is the files of a container; one that has /cut cannot be exported whole.
