@@ -43,8 +43,7 @@ const bulk = 200
 func measurements(runs int, fsyncMillis float64) []measurement {
 	// Memory comes before the bulk, after which it is another question.
 	few := max(1, min(runs, 5)) // of what takes seconds
-	bulkWant := want{text: ">= 0.8x dockerd and 240; 0.6x apart", more: true, ratio: .8, apart: .6, fixed: 240}
-	return []measurement{
+	all := []measurement{
 		{
 			name: "create, API", unit: "ms", want: want{text: "<= 1.2x dockerd + one fsync", ratio: 1.2, plus: fsyncMillis},
 			measure: func(ctx context.Context, p *peer) (float64, error) {
@@ -118,46 +117,6 @@ func measurements(runs int, fsyncMillis float64) []measurement {
 			}),
 		},
 		{
-			name: "docker exec cat, 200 MB out", unit: "MB/s", want: bulkWant,
-			measure: boxed(func(ctx context.Context, p *peer) (float64, error) {
-				if err := p.run(ctx, "exec", box, "dd", "if=/dev/urandom", "of=/tmp/big", "bs=1000000", fmt.Sprintf("count=%d", bulk)); err != nil {
-					return 0, err
-				}
-				return rate(few, bulk*1e6, func() error { return whole(p.stream(ctx, nil, "exec", box, "cat", "/tmp/big")) })
-			}),
-		},
-		{
-			name: "docker exec -i cat, 200 MB in", unit: "MB/s", want: bulkWant,
-			measure: boxed(func(ctx context.Context, p *peer) (float64, error) {
-				return rate(few, bulk*1e6, func() error {
-					big, err := os.Open(bigFile())
-					if err != nil {
-						return err
-					}
-					defer big.Close()
-					_, err = p.stream(ctx, big, "exec", "-i", box, "sh", "-c", "cat >/dev/null")
-					return err
-				})
-			}),
-		},
-		{
-			name: "docker cp, 200 MB in", unit: "MB/s", want: bulkWant,
-			measure: boxed(func(ctx context.Context, p *peer) (float64, error) {
-				return rate(few, bulk*1e6, func() error { return p.run(ctx, "cp", "-q", bigFile(), box+":/tmp/big") })
-			}),
-		},
-		{
-			name: "docker cp, 200 MB out", unit: "MB/s", want: bulkWant,
-			measure: boxed(func(ctx context.Context, p *peer) (float64, error) {
-				if err := p.run(ctx, "cp", bigFile(), box+":/tmp/big"); err != nil {
-					return 0, err
-				}
-				back := bigFile() + "-back"
-				defer os.Remove(back)
-				return rate(few, bulk*1e6, func() error { return p.run(ctx, "cp", "-q", box+":/tmp/big", back) })
-			}),
-		},
-		{
 			name: "docker logs, 100 MB", unit: "MB/s",
 			measure: logged(func(ctx context.Context, p *peer) (float64, error) {
 				return rate(min(few, 3), logBytes, func() error {
@@ -187,6 +146,76 @@ func measurements(runs int, fsyncMillis float64) []measurement {
 			}),
 		},
 	}
+	for _, b := range bulks {
+		all = append(all, measurement{
+			name: b.name, unit: "MB/s", want: want{text: ">= 0.8x dockerd and 240; 0.6x apart", more: true, ratio: .8, apart: .6, fixed: 240},
+			measure: boxed(func(ctx context.Context, p *peer) (float64, error) {
+				if err := b.prepare(ctx, p); err != nil {
+					return 0, err
+				}
+				return rate(few, bulk*1e6, func() error { return b.move(ctx, p) })
+			}),
+		}, measurement{
+			name: b.name + ", CPU", unit: "s/GB",
+			measure: boxed(func(ctx context.Context, p *peer) (float64, error) {
+				if err := b.prepare(ctx, p); err != nil {
+					return 0, err
+				}
+				return p.cost(float64(few)*bulk*1e6, func() error {
+					for range few {
+						if err := b.move(ctx, p); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			}),
+		})
+	}
+	return all
+}
+
+// bulks move bulk MB by the docker CLI, out of the box or into it.
+var bulks = []struct {
+	name          string
+	prepare, move func(context.Context, *peer) error
+}{
+	{
+		"docker exec cat, 200 MB out",
+		func(ctx context.Context, p *peer) error {
+			return p.run(ctx, "exec", box, "dd", "if=/dev/urandom", "of=/tmp/big", "bs=1000000", fmt.Sprintf("count=%d", bulk))
+		},
+		func(ctx context.Context, p *peer) error {
+			return whole(p.stream(ctx, nil, "exec", box, "cat", "/tmp/big"))
+		},
+	},
+	{
+		"docker exec -i cat, 200 MB in",
+		func(context.Context, *peer) error { return nil },
+		func(ctx context.Context, p *peer) error {
+			big, err := os.Open(bigFile())
+			if err != nil {
+				return err
+			}
+			defer big.Close()
+			_, err = p.stream(ctx, big, "exec", "-i", box, "sh", "-c", "cat >/dev/null")
+			return err
+		},
+	},
+	{
+		"docker cp, 200 MB in",
+		func(context.Context, *peer) error { return nil },
+		func(ctx context.Context, p *peer) error { return p.run(ctx, "cp", "-q", bigFile(), box+":/tmp/big") },
+	},
+	{
+		"docker cp, 200 MB out",
+		func(ctx context.Context, p *peer) error { return p.run(ctx, "cp", bigFile(), box+":/tmp/big") },
+		func(ctx context.Context, p *peer) error {
+			back := bigFile() + "-back"
+			defer os.Remove(back)
+			return p.run(ctx, "cp", "-q", box+":/tmp/big", back)
+		},
+	},
 }
 
 // box is the container of a measurement that works in one.
