@@ -59,6 +59,38 @@ func TestTerraformBackendEnv(t *testing.T) {
 	}
 }
 
+// TestTerraformWalkthrough holds the walk-through to the example beside it: the outputs and variables that it names are there.
+func TestTerraformWalkthrough(t *testing.T) {
+	const example = "../examples/terraform/"
+	read := func(name string) string {
+		t.Helper()
+		raw, err := os.ReadFile(example + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	page := read("README.md")
+	for _, tc := range []struct{ used, defined, file string }{
+		{`terraform output -raw (\w+)`, `(?m)^output "(\w+)"`, "outputs.tf"},
+		{`-var="(\w+)=`, `(?m)^variable "(\w+)"`, "variables.tf"},
+	} {
+		defined := map[string]bool{}
+		for _, m := range regexp.MustCompile(tc.defined).FindAllStringSubmatch(read(tc.file), -1) {
+			defined[m[1]] = true
+		}
+		used := regexp.MustCompile(tc.used).FindAllStringSubmatch(page, -1)
+		if len(used) == 0 {
+			t.Errorf("the walk-through has nothing like %s", tc.used)
+		}
+		for _, m := range used {
+			if !defined[m[1]] {
+				t.Errorf("the walk-through says %s, which is not in %s", m[0], tc.file)
+			}
+		}
+	}
+}
+
 // TestConfigurationPage holds docs/configuration.md to the settings of the backend: every one of them, and none that it has not.
 func TestConfigurationPage(t *testing.T) {
 	page, err := os.ReadFile("../../../docs/configuration.md")

@@ -33,6 +33,7 @@ module "sockerless" {
   location           = var.location
   project_name       = var.project_name
   environment        = var.environment
+  name_suffix        = var.name_suffix
   backend_principals = var.backend_principals
   callback_url       = var.callback_url
 }

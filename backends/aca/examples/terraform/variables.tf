@@ -15,6 +15,12 @@ variable "environment" {
   type        = string
 }
 
+variable "name_suffix" {
+  description = "Ends the names that must be unique in all of Azure. Not set: five characters that are the subscription's own."
+  type        = string
+  default     = null
+}
+
 variable "backend_principals" {
   description = "Object ids of who may run the backend, beside its own identity."
   type        = set(string)
