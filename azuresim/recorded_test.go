@@ -441,3 +441,30 @@ func TestRefusedResources(t *testing.T) {
 		}
 	}
 }
+
+// TestProviders registers what the example of our Terraform module registers.
+func TestProviders(t *testing.T) {
+	t.Parallel()
+	tf := newTerraformed(t)
+	path := tf.world.SubscriptionID() + "/providers"
+	_, _, list := tf.call(tf.owner, "GET", path+"?api-version=2022-09-01", "")
+	listed := map[string]any{}
+	for _, p := range list["value"].([]any) {
+		listed[at(p, "namespace").(string)] = at(p, "registrationState")
+	}
+	for _, name := range []string{"Microsoft.App", "Microsoft.ContainerRegistry", "Microsoft.ManagedIdentity", "Microsoft.Network", "Microsoft.OperationalInsights", "Microsoft.Storage"} {
+		if listed[name] != "Registered" {
+			t.Errorf("%s is listed as %v", name, listed[name])
+		}
+		if status, _, body := tf.call(tf.owner, "POST", path+"/"+name+"/register?api-version=2022-09-01", ""); status != http.StatusOK || body["registrationState"] != "Registered" {
+			t.Errorf("register %s: %d %v", name, status, body)
+		}
+	}
+	if status, _, _ := tf.call(tf.owner, "GET", path+"/Microsoft.Nothing?api-version=2022-09-01", ""); status != http.StatusNotFound {
+		t.Errorf("GET of a provider that is none: %d", status)
+	}
+	// The operator's roles reach no further than its group.
+	if status, _, _ := tf.asOperator("POST", path+"/Microsoft.App/register?api-version=2022-09-01", ""); status != http.StatusForbidden {
+		t.Errorf("the operator registers a provider: %d", status)
+	}
+}
