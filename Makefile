@@ -49,7 +49,7 @@ bench: setup build ## measure beside a local dockerd, if there is one
 	$(GO) run ./bench
 
 .PHONY: conformance
-conformance: setup-test build ## hold Sockerless, and the dockerd of this machine if there is one, to what Docker answers; run other people's clients
+conformance: setup-conformance build ## hold Sockerless, and the dockerd of this machine if there is one, to what Docker answers; run other people's clients
 	$(GO) test ./conformance ./conformance/transcript -count=1 -timeout 30m -parallel 4 -dockerd -v | grep -v -e '^=== ' -e '^    --- PASS'
 	$(GO) test ./conformance/clients -count=1 -timeout 40m -clients -dockerd -v | grep -v -e '^=== ' -e '^    --- PASS'
 
@@ -98,6 +98,10 @@ setup: ## install what running needs: runc
 .PHONY: setup-test
 setup-test: ## install what the tests need: runc, a docker CLI, a C compiler for the race detector
 	scripts/setup test
+
+.PHONY: setup-conformance
+setup-conformance: ## install what make conformance needs too: python3-docker and npm
+	scripts/setup conformance
 
 .PHONY: clean
 clean: ## remove bin/

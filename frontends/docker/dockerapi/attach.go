@@ -7,6 +7,12 @@ import (
 )
 
 func (a *api) attach(w http.ResponseWriter, r *request) error {
+	// dockerode sends its options as a body too, which must not become the process's input.
+	if r.ContentLength > 0 {
+		if _, err := r.read(w); err != nil {
+			return err
+		}
+	}
 	c, err := a.backend.Containers.Find(r.Context(), r.name)
 	if err != nil {
 		return err

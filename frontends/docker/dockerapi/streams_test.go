@@ -119,6 +119,14 @@ func TestAttachUpgrade(t *testing.T) {
 			}
 		})
 	}
+	id := d.create("", `{"Image":"busybox:latest","Cmd":["sh","-c","cat"],"OpenStdin":true}`)
+	_, r, conn := d.hijacked("POST /containers/" + id + "/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 15\r\n\r\n{\"stream\":true}")
+	d.want("POST", "/containers/"+id+"/start", nil, 204, "")
+	io.WriteString(conn, "typed")
+	conn.(interface{ CloseWrite() error }).CloseWrite()
+	if b, err := io.ReadAll(r); err != nil || string(b) != "\x01\x00\x00\x00\x00\x00\x00\x05typed" {
+		t.Errorf("with a body: %q, %v", b, err)
+	}
 	resp, _, _ := d.hijacked("POST /containers/nosuch/attach?stream=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
 	if resp.StatusCode != 404 {
 		t.Errorf("of none: %s", resp.Status)
