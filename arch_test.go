@@ -66,6 +66,10 @@ var rules = []struct {
 		reason: "Docker's rules are the same over any cloud",
 	},
 	{
+		pkg: "engine/store/storetest", may: []string{"engine/store"}, never: []string{"github.com/Azure"},
+		reason: "the obligations of every store name no cloud",
+	},
+	{
 		pkg:    "remote",
 		may:    []string{"", "wire", "link", "tape"},
 		never:  []string{"github.com/Azure"},
@@ -87,6 +91,10 @@ var rules = []struct {
 		pkg:    "backends/aca",
 		may:    []string{"", "driver"},
 		reason: "a driver knows the cloud and nothing of Docker's rules",
+	},
+	{
+		pkg: "backends/aca/tablestore", may: []string{"engine/store"},
+		reason: "a store in Azure knows the store's interface and nothing of who uses it",
 	},
 	{
 		pkg:    "conformance",

@@ -23,6 +23,7 @@ const (
 	audienceARM      = "https://management.azure.com"
 	audienceLogs     = "https://api.loganalytics.io"
 	audienceRegistry = "https://containerregistry.azure.net"
+	audienceStorage  = "https://storage.azure.com"
 )
 
 // legacyARM is the audience that older libraries ask for; Azure accepts both.
@@ -258,7 +259,7 @@ func resourceOf(scope string) (string, bool) {
 // which stands for them all.
 func (s *Simulator) knownResource(r *http.Request, resource string) bool {
 	resource = strings.TrimSuffix(resource, "/")
-	for _, known := range []string{audienceARM, legacyARM, audienceLogs, audienceRegistry} {
+	for _, known := range []string{audienceARM, legacyARM, audienceLogs, audienceRegistry, audienceStorage} {
 		if resource == known {
 			return true
 		}

@@ -58,6 +58,10 @@ var builtinRoles = []Role{
 	{ID: "8311e382-0749-4cb8-b61a-304f252e45ec", Name: "AcrPush", Actions: []string{
 		"Microsoft.ContainerRegistry/registries/pull/read", "Microsoft.ContainerRegistry/registries/push/write"}},
 	{ID: "c2f4ef07-c644-48eb-af81-4b1b4947fb11", Name: "AcrDelete", Actions: []string{"Microsoft.ContainerRegistry/registries/artifacts/delete"}},
+	{ID: "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3", Name: tableContributor, Actions: []string{
+		tableActions + "read", tableActions + "write", tableActions + "delete"}, DataActions: []string{
+		tableActions + "entities/read", tableActions + "entities/write", tableActions + "entities/delete",
+		tableActions + "entities/add/action", tableActions + "entities/update/action"}},
 }
 
 // Assignment gives a principal a role on a scope and everything below it.
@@ -99,8 +103,17 @@ func (a *access) list() []Assignment {
 	return slices.Clone(a.assignments)
 }
 
-// allowed tells whether the principal may do action on scope.
+// allowed tells whether the principal may do action of the management plane on scope.
 func (a *access) allowed(principal, action, scope string) bool {
+	return a.granted(principal, action, scope, func(r *Role) []string { return r.Actions })
+}
+
+// allowedData tells whether the principal may do action of the data plane on scope: an Owner may not.
+func (a *access) allowedData(principal, action, scope string) bool {
+	return a.granted(principal, action, scope, func(r *Role) []string { return r.DataActions })
+}
+
+func (a *access) granted(principal, action, scope string, of func(*Role) []string) bool {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	for _, as := range a.assignments {
@@ -111,7 +124,7 @@ func (a *access) allowed(principal, action, scope string) bool {
 			if !strings.EqualFold(role.Name, as.Role) || role.excludes(action) {
 				continue
 			}
-			for _, pattern := range role.Actions {
+			for _, pattern := range of(&role) {
 				if matchAction(pattern, action) {
 					return true
 				}

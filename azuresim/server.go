@@ -189,6 +189,12 @@ func (s *Simulator) Environ(srv *Server) []string {
 	}
 }
 
+// TableURL is the address of a table in the storage account, whether it is there or not. It is https: Azure's clients
+// show no token elsewhere.
+func (s *Simulator) TableURL(srv *Server, table string) string {
+	return srv.HTTPSURL + "/" + s.world.StorageAccount + "/" + table
+}
+
 // Push puts an image into the registry as NAME:TAG, with the operator's rights.
 func (s *Simulator) Push(ctx context.Context, srv *Server, image string, content v1.Image) error {
 	ref, err := name.NewTag(srv.LoginServer+"/"+image, name.Insecure)

@@ -35,6 +35,7 @@ type Simulator struct {
 	logs     *logStore
 	registry *registry
 	zone     *zone
+	tables   *tableService
 	lock     *dirLock
 
 	operator    *Principal
@@ -43,6 +44,8 @@ type Simulator struct {
 	anonymous   bool
 	accounts    map[string]string
 	temporary   bool
+
+	storageClock func() time.Time // nil: the machine's
 
 	mu           sync.Mutex
 	closed       bool
@@ -95,6 +98,17 @@ func WithDroppedPolls(fraction float64) Option {
 	return func(s *Simulator) { s.chance.dropPoll = fraction }
 }
 
+// WithLostAnswers sets the fraction (0 to 1) of calls of the Table service that are done and whose connection is cut
+// before the answer. Above 0, lists come in small pages, of which some are empty.
+func WithLostAnswers(fraction float64) Option {
+	return func(s *Simulator) { s.chance.dropWrite = fraction }
+}
+
+// WithStorageClock sets the clock of the storage account.
+func WithStorageClock(now func() time.Time) Option {
+	return func(s *Simulator) { s.storageClock = now }
+}
+
 // Calm switches delays and random faults off: operations are terminal in their first answer.
 // Options after it may set single delays again.
 func Calm() Option {
@@ -145,6 +159,9 @@ func (s *Simulator) open() error {
 	if s.registry, err = openRegistry(s, filepath.Join(s.dir, "registry")); err != nil {
 		return err
 	}
+	if s.tables, err = openTables(s); err != nil {
+		return err
+	}
 	return s.loadState()
 }
 
@@ -171,6 +188,7 @@ func (s *Simulator) found(keys *keys) {
 		{s.operator.ObjectID, "Log Analytics Reader", w.WorkspaceID()},
 		{s.operator.ObjectID, "AcrPush", w.RegistryID()},
 		{s.operator.ObjectID, "AcrDelete", w.RegistryID()},
+		{s.operator.ObjectID, tableContributor, w.StorageAccountID()},
 		{"5c0c1e55-0000-4000-8000-0000000000c1", "AcrPull", w.RegistryID()},
 	} {
 		s.access.assign(as)
@@ -345,6 +363,8 @@ func (s *Simulator) route(w http.ResponseWriter, r *http.Request, path string) {
 		s.serveManagedIdentity(w, r)
 	case strings.EqualFold(first, "subscriptions"):
 		s.serveARM(w, r, path)
+	case first == s.world.StorageAccount:
+		s.tables.serve(w, r, rest)
 	case first == "v1":
 		s.serveLogs(w, r, "/"+rest)
 	case first == "v2" || path == "/oauth2/exchange" || path == "/oauth2/token":

@@ -21,7 +21,7 @@ type Delays struct {
 }
 
 // chances are the fractions of calls that go wrong by themselves.
-type chances struct{ throttle, dropPoll float64 }
+type chances struct{ throttle, dropPoll, dropWrite float64 }
 
 // The defaults are on the quick side of what was seen live (a start of 20-30 s, ingestion of 20 s to 3 min), so that
 // tests end, and on the slow side of what a naive client expects.
@@ -32,7 +32,7 @@ var (
 		Status:    Range{500 * time.Millisecond, 2 * time.Second},
 		Ingestion: Range{2 * time.Second, 6 * time.Second},
 	}
-	unkindChances = chances{throttle: 0.05, dropPoll: 0.05}
+	unkindChances = chances{throttle: 0.05, dropPoll: 0.05, dropWrite: 0.03}
 )
 
 // limits are Azure's own.

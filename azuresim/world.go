@@ -62,6 +62,11 @@ func (w World) RegistryID() string {
 	return w.GroupID() + "/providers/Microsoft.ContainerRegistry/registries/" + w.Registry
 }
 
+// StorageAccountID is the storage account's ARM id.
+func (w World) StorageAccountID() string {
+	return w.GroupID() + "/providers/Microsoft.Storage/storageAccounts/" + w.StorageAccount
+}
+
 // PullIdentityID is the ARM id of the identity that pulls images.
 func (w World) PullIdentityID() string { return w.identityID(w.PullIdentity) }
 

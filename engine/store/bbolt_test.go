@@ -8,12 +8,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
 
 	"github.com/sockerless/sockerless/engine/store"
+	"github.com/sockerless/sockerless/engine/store/storetest"
 )
 
 func TestMain(m *testing.M) {
@@ -33,70 +33,17 @@ func open(t *testing.T) *store.Bolt {
 	return s
 }
 
-func TestPutComparesVersions(t *testing.T) {
-	s, ctx := open(t), t.Context()
-	first, err := s.Put(ctx, "t", store.Item{Key: "k", Value: []byte("one")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Put(ctx, "t", store.Item{Key: "k", Value: []byte("again")}); !errors.Is(err, store.ErrConflict) {
-		t.Errorf("put of a new item over an old one: %v", err)
-	}
-	second, err := s.Put(ctx, "t", store.Item{Key: "k", Value: []byte("two"), Version: first.Version})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Put(ctx, "t", store.Item{Key: "k", Value: []byte("late"), Version: first.Version}); !errors.Is(err, store.ErrConflict) {
-		t.Errorf("put with an old version: %v", err)
-	}
-	if err := s.Delete(ctx, "t", "k", first.Version); !errors.Is(err, store.ErrConflict) {
-		t.Errorf("delete with an old version: %v", err)
-	}
-	if got, err := s.Get(ctx, "t", "k"); err != nil || string(got.Value) != "two" || got.Version != second.Version {
-		t.Errorf("got %q version %s (%v), want \"two\" version %s", got.Value, got.Version, err, second.Version)
-	}
-	if err := s.Delete(ctx, "t", "k", second.Version); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Get(ctx, "t", "k"); !errors.Is(err, store.ErrNotFound) {
-		t.Errorf("get after delete: %v", err)
-	}
-	if err := s.Delete(ctx, "t", "k", ""); err != nil {
-		t.Errorf("delete of what is not there: %v", err)
-	}
-	third, err := s.Put(ctx, "t", store.Item{Key: "k", Value: []byte("three")})
-	if err != nil || third.Version == first.Version || third.Version == second.Version {
-		t.Errorf("an item made again has version %s (%v), as it had before", third.Version, err)
-	}
-}
-
-func TestListIsOrdered(t *testing.T) {
-	s, ctx := open(t), t.Context()
-	for range s.List(ctx, "none") {
-		t.Error("a table that is not there has an item")
-	}
-	var wg sync.WaitGroup
-	for i := range 100 {
-		wg.Go(func() {
-			if _, err := s.Put(ctx, "t", store.Item{Key: fmt.Sprintf("%03d", i), Value: []byte{byte(i)}}); err != nil {
-				t.Error(err)
+func TestStore(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) storetest.Open {
+		path := filepath.Join(t.TempDir(), "state.db")
+		return func(t *testing.T) store.Store {
+			s, err := store.Open(path)
+			if err != nil {
+				t.Fatal(err)
 			}
-		})
-	}
-	wg.Wait()
-	n := 0
-	for item, err := range s.List(ctx, "t") {
-		if err != nil {
-			t.Fatal(err)
+			return s
 		}
-		if want := fmt.Sprintf("%03d", n); item.Key != want || item.Value[0] != byte(n) {
-			t.Fatalf("item %d is %s", n, item.Key)
-		}
-		n++
-	}
-	if n != 100 {
-		t.Errorf("%d items, want 100", n)
-	}
+	})
 }
 
 func TestSecondOpenIsRefused(t *testing.T) {
