@@ -156,7 +156,11 @@ func (a *agent) followLogs() {
 				// Acknowledged, and lost here: what comes next says by its number how much.
 				if st, serr := a.client.State(a.ctx); serr == nil {
 					a.run.warn("log records are lost: the agent has dropped them", err)
-					a.run.logs.Skip(base + st.LastLog)
+					gone := st.DroppedLog
+					if gone == 0 { // an agent that does not tell
+						gone = st.LastLog
+					}
+					a.run.logs.Skip(base + gone)
 				}
 				break
 			}

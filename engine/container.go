@@ -43,6 +43,9 @@ type record struct {
 	// Again is when a new execution is to be placed, once the present one is over. Zero: none is.
 	Again time.Time
 
+	// Copied says that files were copied into it before its first start: Engine.copies has them.
+	Copied bool `json:",omitempty"`
+
 	// Removed makes the record a tombstone: the container is gone, its job may be there still.
 	Removed bool `json:",omitempty"`
 }

@@ -349,7 +349,13 @@ func (c *container) keepCopy(ctx context.Context, ref, path string, opt sockerle
 			return sockerless.Errorf(sockerless.ENOTFOUND, "No such container: %s", ref)
 		}
 		if c.neverRan() && c.run == nil {
-			err := a.keep(c.id)
+			var err error
+			if !c.rec.Copied {
+				err = c.change(func(rec *record) { rec.Copied = true })
+			}
+			if err == nil {
+				err = a.keep(c.id)
+			}
 			if err == nil {
 				c.event(events.ActionExtractToDir, nil)
 			}
@@ -377,7 +383,7 @@ func (e *copyError) Unwrap() error { return e.err }
 // putCopies unpacks into a held agent what was copied into the container before. It may be repeated.
 func (r *run) putCopies(ctx context.Context, a *agent) error {
 	r.c.mu.Lock()
-	fresh := r.c.rec.Run.Incarnation == 0
+	fresh, copied := r.c.rec.Run.Incarnation == 0, r.c.rec.Copied
 	req := protocol.WriteRequest{User: r.c.rec.Config.User, Dirs: r.c.folders()}
 	r.c.mu.Unlock()
 	if !fresh {
@@ -386,6 +392,9 @@ func (r *run) putCopies(ctx context.Context, a *agent) error {
 	files, err := r.e.copies.of(r.c.id)
 	if err != nil {
 		return &copyError{err}
+	}
+	if copied && len(files) == 0 {
+		return &copyError{errors.New("they were in a data folder that the backend does not have any more")}
 	}
 	for _, file := range files {
 		if err := putCopy(ctx, a, file, req); err != nil {

@@ -70,6 +70,7 @@ type Options struct {
 	Driver driver.Driver // required; the engine does not close it
 	Store  store.Store   // nil: a file in Dir, which the engine closes
 	Images ImageStore    // required
+	Lost   time.Time     // Dir is new since then, and the store is not: what the one before had is gone; zero: nothing is
 	Key    Key           // the backend's; see LoadKey. Required.
 
 	// Links brings the agents that dial in. Without it the driver must be a driver.Dialer.

@@ -40,6 +40,13 @@ func (s containerService) Logs(ctx context.Context, ref string, opt sockerless.L
 				return
 			}
 		}
+		if logs.Last() == 0 {
+			for _, gap := range s.lostLog(rec) {
+				if !yield(gap, nil) {
+					return
+				}
+			}
+		}
 		q := logstore.Query{Tail: opt.Tail, Since: opt.Since, Until: opt.Until}
 		if opt.Follow && running {
 			ended := make(chan struct{})
@@ -81,6 +88,16 @@ func wanted(s tape.Stream, opt sockerless.LogOptions) bool {
 	return true
 }
 
+// lostLog is what is told in place of a log that went with an earlier data folder: a Gap record, or nothing for a container
+// that has not run under it.
+func (e *Engine) lostLog(rec record) []tape.Record {
+	if rec.State.StartedAt.IsZero() || rec.State.StartedAt.After(e.opt.Lost) {
+		return nil
+	}
+	return []tape.Record{{Seq: 1, Time: e.opt.Lost, Stream: tape.Gap,
+		Data: []byte("what the container wrote was in a data folder that the backend does not have any more\n")}}
+}
+
 // archived yields what the cloud has kept of the container's executions, one after the other.
 func (e *Engine) archived(ctx context.Context, r driver.LogReader, rec record, opt sockerless.LogOptions, yield func(tape.Record, error) bool) {
 	var records []tape.Record
@@ -101,6 +118,9 @@ func (e *Engine) archived(ctx context.Context, r driver.LogReader, rec record, o
 		records = append(records, tape.Record{
 			Seq: uint64(len(records) + 1), Time: line.Time, Stream: stream, Data: append([]byte(line.Text), '\n'),
 		})
+	}
+	if len(records) == 0 {
+		records = e.lostLog(rec)
 	}
 	if opt.Tail >= 0 {
 		records = records[max(0, len(records)-opt.Tail):]

@@ -1,6 +1,8 @@
 package engine_test
 
 import (
+	"context"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	docker "github.com/moby/moby/api/types/container"
 
 	"github.com/sockerless/sockerless"
+	"github.com/sockerless/sockerless/driver"
 	"github.com/sockerless/sockerless/engine"
 	"github.com/sockerless/sockerless/tape"
 )
@@ -109,5 +112,50 @@ func TestLostRecordsAreTold(t *testing.T) {
 				t.Errorf("%d lines, gaps %q", len(lines), gaps)
 			}
 		})
+	}
+}
+
+// noArchive is a driver whose cloud keeps no output.
+type noArchive struct{ driver.Driver }
+
+func (n noArchive) Unwrap() driver.Driver { return n.Driver }
+
+func (noArchive) Logs(context.Context, driver.Run, time.Time) iter.Seq2[driver.Line, error] {
+	return func(func(driver.Line, error) bool) {}
+}
+
+// A backend on another machine has the store and not the data folder: what was there is not missing silently.
+func TestAnotherDataFolder(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{wrap: func(d driver.Driver) driver.Driver { return noArchive{d} }})
+	wrote := r.create(sh("echo hi"))
+	end := r.wait(wrote, docker.WaitConditionNextExit)
+	r.start(wrote)
+	end()
+	silent := r.create(sh("true"))
+	copied := r.create(sh("cat /tmp/file"))
+	if err := r.copyIn(copied, "/tmp", oneFile(t, "file", "hi")); err != nil {
+		t.Fatal(err)
+	}
+	r.close()
+	for _, dir := range []string{"logs", "copies"} {
+		if err := os.RemoveAll(filepath.Join(r.dir, dir)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.opt.Lost = time.Now()
+	r.open()
+	if lines, gaps := r.logged(wrote); len(lines) != 0 || len(gaps) != 1 || !strings.Contains(gaps[0], "in a data folder that the backend does not have any more") {
+		t.Errorf("the log that is lost has lines %q and gaps %q", lines, gaps)
+	}
+	end = r.wait(silent, docker.WaitConditionNextExit)
+	r.start(silent)
+	end()
+	if lines, gaps := r.logged(silent); len(lines)+len(gaps) != 0 {
+		t.Errorf("a log of the new folder has lines %q and gaps %q", lines, gaps)
+	}
+	err := r.b.Containers.Start(t.Context(), copied)
+	if err == nil || !strings.HasSuffix(err.Error(), "they were in a data folder that the backend does not have any more") {
+		t.Errorf("the start of a container whose copied files are lost: %v", err)
 	}
 }

@@ -52,10 +52,15 @@ func CreateToken(path string) (Token, error) {
 		return t, err
 	}
 	rand.Read(t[:]) // never fails
+	return t, WriteToken(path, t)
+}
+
+// WriteToken puts a token into its file, readable by its owner only. Only the backend may call this, as with CreateToken.
+func WriteToken(path string, t Token) error {
 	// The name appears with the whole token behind it, so a frontend never reads half of one.
 	f, err := os.CreateTemp(filepath.Dir(path), "token-*") // mode 0600
 	if err != nil {
-		return Token{}, fmt.Errorf("cannot make a token: %w", err)
+		return fmt.Errorf("cannot make a token: %w", err)
 	}
 	defer os.Remove(f.Name()) // it is there only if something before failed, and that is told
 	_, err = f.WriteString(t.String() + "\n")
@@ -64,9 +69,9 @@ func CreateToken(path string) (Token, error) {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		return Token{}, fmt.Errorf("cannot make a token: %w", err)
+		return fmt.Errorf("cannot make a token: %w", err)
 	}
-	return t, nil
+	return nil
 }
 
 // ReadToken reads a token's file. It is fs.ErrNotExist if there is none.

@@ -26,6 +26,7 @@ import (
 type azure struct {
 	name       string // as the cloud calls itself
 	cloud      cloud.Configuration
+	storage    string // the suffix of storage accounts' names
 	public     bool
 	plain      bool // some endpoints have plain http; they are on loopback: checkEndpoint
 	http       *http.Client
@@ -39,10 +40,15 @@ func openAzure(ctx context.Context, c *Config, credential azcore.TokenCredential
 	if err != nil {
 		return nil, err
 	}
-	a := &azure{name: "AzureCloud", cloud: cloud.AzurePublic, public: true, http: client, credential: credential}
+	a := &azure{name: "AzureCloud", cloud: cloud.AzurePublic, storage: publicStorage, public: true, http: client, credential: credential}
 	if c.EndpointURL != "" {
 		a.public = false
-		if a.name, a.cloud, err = describe(ctx, client, c.EndpointURL); err != nil {
+		d, err := describe(ctx, client, c.EndpointURL)
+		if err == nil {
+			a.name, a.storage = d.Name, d.Suffixes.Storage
+			a.cloud, err = d.configuration()
+		}
+		if err != nil {
 			return nil, fmt.Errorf("cannot read the cloud's description from SOCKERLESS_ENDPOINT_URL %s: %w", c.EndpointURL, err)
 		}
 		for _, service := range a.cloud.Services {
@@ -127,34 +133,35 @@ type description struct {
 		Audiences     []string `json:"audiences"`
 	} `json:"authentication"`
 	LogAnalyticsResourceID string `json:"logAnalyticsResourceId"`
+	Suffixes               struct {
+		Storage string `json:"storage"`
+	} `json:"suffixes"`
 }
 
 // describe asks a cloud for its name and endpoints, as Azure's own tools do (api-version 2022-09-01).
-func describe(ctx context.Context, client *http.Client, endpoint string) (name string, c cloud.Configuration, err error) {
+func describe(ctx context.Context, client *http.Client, endpoint string) (d description, err error) {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint+"/metadata/endpoints?api-version=2022-09-01", nil)
 	if err != nil {
-		return "", c, err
+		return d, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return "", c, err
+		return d, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return "", c, fmt.Errorf("the answer is %s", resp.Status)
+		return d, fmt.Errorf("the answer is %s", resp.Status)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err != nil {
-		return "", c, err
+		return d, err
 	}
-	var d description
 	if err := json.Unmarshal(body, &d); err != nil {
-		return "", c, fmt.Errorf("the answer is no description of a cloud: %w", err)
+		return d, fmt.Errorf("the answer is no description of a cloud: %w", err)
 	}
-	c, err = d.configuration()
-	return d.Name, c, err
+	return d, nil
 }
 
 func (d *description) configuration() (cloud.Configuration, error) {

@@ -48,6 +48,8 @@ type Options struct {
 	Instance string
 	// Credential is used instead of azidentity's DefaultAzureCredential.
 	Credential azcore.TokenCredential
+	// Cloud is the connection to use, of the same configuration; nil: Open makes one, with Credential.
+	Cloud *Cloud
 	// PollEvery is how often a long-running operation is asked for where Azure does not say; 1 s by default, and at least.
 	PollEvery time.Duration
 	// Logger gets what an operator may want to know; nil discards it.
@@ -69,10 +71,13 @@ func Open(ctx context.Context, c Config, o Options) (driver.Driver, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	cloud, err := openAzure(ctx, &c, o.Credential)
-	if err != nil {
-		return nil, err
+	var err error
+	if o.Cloud == nil {
+		if o.Cloud, err = Connect(ctx, c, o.Credential); err != nil {
+			return nil, err
+		}
 	}
+	cloud := o.Cloud.azure
 	d := &Driver{config: c, instance: o.Instance, azure: cloud, every: o.PollEvery, log: o.Logger}
 	if c.CallbackCAFile != "" {
 		text, err := os.ReadFile(c.CallbackCAFile)

@@ -15,6 +15,7 @@ type Config struct {
 	Azure     aca.Config
 	Addr      string        // where the API and the agents' route are served: host:port
 	DataDir   string        // state, key, token, logs; on a local disk
+	State     string        // empty: in DataDir; else a table, as aca.StateProblem wants it: it has the key and the token too
 	CopyLimit int64         // bytes of what is copied into containers before their start, in all
 	Linger    time.Duration // how long an exited container's replica stays
 	StartWait time.Duration // how long a start waits for the agent's word
@@ -41,6 +42,7 @@ func DefaultConfig() (Config, error) {
 func (c *Config) Settings(s *aca.Settings) {
 	c.Azure.Settings(s)
 	s.String(&c.DataDir, "SOCKERLESS_DATA_DIR", "data-dir", "folder for state, key, token and logs, on a local disk")
+	s.String(&c.State, "SOCKERLESS_STATE", "state", "where the state is kept: table://ACCOUNT/TABLE in Azure Table Storage, or a table's https URL; if it is not set, in the data folder")
 	s.Duration(&c.Linger, "SOCKERLESS_ACA_LINGER", "linger", "how long the replica of an exited container stays, for cp, logs and a quick restart")
 	s.Size(&c.CopyLimit, "SOCKERLESS_COPY_LIMIT", "copy-limit", "how much may be copied into containers before their start, kept in the data folder, in all")
 	s.Duration(&c.StartWait, "SOCKERLESS_ACA_START_WAIT", "start-wait", "how long docker start waits for the container before it goes on behind")
@@ -50,6 +52,9 @@ func (c *Config) Settings(s *aca.Settings) {
 func (c *Config) Validate() error {
 	if err := c.Azure.Validate(); err != nil {
 		return err
+	}
+	if problem := aca.StateProblem(c.State); problem != "" {
+		return &aca.SettingError{Env: "SOCKERLESS_STATE", Flag: "state", Problem: problem}
 	}
 	if c.Linger < 0 || c.Linger > maxLinger {
 		return &aca.SettingError{Env: "SOCKERLESS_ACA_LINGER", Flag: "linger", Problem: fmt.Sprintf("is %v; it must be between 0s and %v", c.Linger, maxLinger)}

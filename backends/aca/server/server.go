@@ -14,8 +14,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -25,9 +25,9 @@ import (
 	"github.com/sockerless/sockerless/driver"
 	"github.com/sockerless/sockerless/engine"
 	"github.com/sockerless/sockerless/engine/images"
-	"github.com/sockerless/sockerless/engine/store"
 	"github.com/sockerless/sockerless/link"
 	"github.com/sockerless/sockerless/remote"
+	"github.com/sockerless/sockerless/wire"
 )
 
 // Options are what Open needs beside the configuration. The zero value is that of a production backend.
@@ -35,84 +35,128 @@ type Options struct {
 	Version    string                 // of the program
 	Logger     *slog.Logger           // nil: none
 	Credential azcore.TokenCredential // nil: azidentity's DefaultAzureCredential
+	Term       time.Duration          // of the lease on a state in tables; 0: tablestore's default
 }
 
 // Server is a backend that is open: an http.Handler for agents (aca.AgentRoute) and frontends (package remote).
 type Server struct {
 	config  Config
+	options Options
 	log     *slog.Logger
-	store   *store.Bolt
+	state   state
 	driver  driver.Driver
 	engine  *engine.Engine
 	hub     *link.Hub // nil in forward mode
 	api     *remote.Server
 	cancel  context.CancelFunc // of what runs behind
 	work    sync.WaitGroup
+	ready   atomic.Bool // all of the above is there
+	lost    chan struct{}
 	closing sync.Once
 	closed  error
 }
 
-// Open opens the backend on its data folder. Containers that run are linked to and resumed behind this call. A folder
-// that another backend has open is refused by name; a wrong setting is an *aca.SettingError. The caller closes the server.
-func Open(ctx context.Context, c Config, o Options) (_ *Server, err error) {
+// New makes a backend that is yet to be opened: until then it answers that it is not ready. A wrong setting is an
+// *aca.SettingError. The caller closes the server.
+func New(c Config, o Options) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{config: c, log: o.Logger}
-	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	return &Server{config: c, options: o, log: o.Logger, cancel: func() {}, lost: make(chan struct{})}, nil
+}
+
+// Open makes a backend and opens it; see New and Server.Open.
+func Open(ctx context.Context, c Config, o Options) (*Server, error) {
+	s, err := New(c, o)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.Open(ctx)
+}
+
+// Open opens the backend on its state. Containers that run are linked to and resumed behind this call. A folder that
+// another backend has open is refused by name; a state in tables that another backend has is waited for, as long as ctx
+// lasts. After an error the server is closed.
+func (s *Server) Open(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close(context.WithoutCancel(ctx)))
 		}
 	}()
-	s.store, err = store.Open(filepath.Join(c.DataDir, "state.db")) // it is the folder's lock too
-	if errors.Is(err, store.ErrInUse) {
-		return nil, fmt.Errorf("cannot use data folder %s: another backend runs on it", c.DataDir)
+	c, o, waiting := s.config, s.options, ctx
+	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if err := s.state.openFolder(&c); err != nil {
+		return err
 	}
+	connection, err := aca.Connect(ctx, c.Azure, o.Credential)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	key, err := engine.LoadKey(c.DataDir)
-	if err != nil {
-		return nil, err
+	if c.State != "" {
+		if err := s.openTables(waiting, connection); err != nil {
+			return err
+		}
 	}
-	token, err := remote.CreateToken(remote.TokenFile(c.DataDir))
-	if err != nil {
-		return nil, err
+	if err := s.state.openSecrets(ctx, c.DataDir); err != nil {
+		return err
 	}
+	if !s.state.lost.IsZero() {
+		s.log.Warn("the data folder is not the one that this state was used with before: stored output, files copied into containers before their start, and past events stayed there", "data", c.DataDir)
+	}
+	key := s.state.key
 	instance, err := instanceOf(key)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s.driver, err = aca.Open(ctx, c.Azure, aca.Options{Instance: instance, Credential: o.Credential, Logger: o.Logger})
+	s.driver, err = aca.Open(ctx, c.Azure, aca.Options{Instance: instance, Cloud: connection, Logger: o.Logger})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	cloud, _ := driver.As[*aca.Driver](s.driver)
 	registry := cloud.Registry()
-	own, err := images.Open(ctx, s.store, images.Options{
+	own, err := images.Open(ctx, s.state.store, images.Options{
 		Registry: registry.Server(), Keychain: registry, Insecure: registry.Insecure, Transport: registry.Transport(),
 		UserAgent: "sockerless/" + o.Version, Logger: o.Logger, SpoolDir: c.DataDir,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if c.Azure.CallbackURL != "" {
 		s.hub = link.NewHub(link.Backend, key.Secret, link.Options{Hello: link.Hello{Version: o.Version}, Logger: o.Logger})
 	}
 	s.engine, err = engine.Open(ctx, engine.Options{
-		Dir: c.DataDir, Driver: s.driver, Store: s.store, Images: own, Key: key, Links: s.hub,
+		Dir: c.DataDir, Lost: s.state.lost, Driver: s.driver, Store: s.state.store, Images: own, Key: key, Links: s.hub,
 		Linger: c.Linger, StartWait: c.StartWait, CopyLimit: c.CopyLimit, MaxRuntime: c.Azure.MaxRuntime, Version: o.Version, Logger: o.Logger,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s.api = remote.NewServer(s.engine.Backend(), remote.ServerOptions{Token: token, Version: o.Version, Logger: o.Logger})
+	s.api = remote.NewServer(s.engine.Backend(), remote.ServerOptions{Token: s.state.token, Version: o.Version, Logger: o.Logger})
 	s.prepare(ctx, cloud)
-	return s, nil
+	if s.state.tables != nil {
+		s.work.Go(func() { s.watchLease(ctx) }) // ends with the lease, or when Close cancels ctx
+	}
+	s.ready.Store(true)
+	return nil
+}
+
+// watchLease stops the engine as soon as the state may be another backend's.
+func (s *Server) watchLease(ctx context.Context) {
+	select {
+	case <-s.state.tables.Lost():
+	case <-ctx.Done():
+		return
+	}
+	s.log.Error("this backend ends, as it must not act on the state any more; containers go on", "reason", s.state.tables.Reason())
+	close(s.lost)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if err := s.engine.Close(ctx); err != nil {
+		s.log.Warn("the engine does not end", "error", err)
+	}
 }
 
 // prepare tells what will not work, and pushes the agent before the first container needs it.
@@ -148,6 +192,11 @@ func (s *Server) TokenFile() string { return remote.TokenFile(s.config.DataDir) 
 
 // ServeHTTP serves agents and frontends. Agents get in by the handshake of their link alone.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !s.ready.Load() || s.state.tables != nil && !s.state.tables.Held() {
+		w.Header().Set("Retry-After", "1")
+		wire.Refuse(w, http.StatusServiceUnavailable, sockerless.Errorf(sockerless.EUNAVAILABLE, "this backend does not answer yet, or any more: the state is another one's"))
+		return
+	}
 	if r.URL.Path != aca.AgentRoute {
 		s.api.ServeHTTP(w, r)
 		return
@@ -168,8 +217,18 @@ const (
 	drainTimeout      = 5 * time.Second
 )
 
-// Serve answers on l until ctx is done, then gives what is being answered some seconds, and returns. It closes l.
+// Serve answers on l until ctx is done, then gives what is being answered some seconds, and returns. It closes l. A
+// backend that has lost its state to another ends too, with a tablestore.ErrLost.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	go func() { // ends with ctx
+		select {
+		case <-s.lost:
+			end()
+		case <-ctx.Done():
+		}
+	}()
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	h := &http.Server{
@@ -193,7 +252,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if stop() || !errors.Is(err, http.ErrServerClosed) { // it was not ctx that ended it
 		return fmt.Errorf("cannot serve on %s: %w", l.Addr(), err)
 	}
-	return <-drained
+	err = <-drained
+	select {
+	case <-s.lost:
+		return errors.Join(s.state.tables.Reason(), err)
+	default:
+		return err
+	}
 }
 
 // local says whether a connection is this machine's own.
@@ -221,9 +286,7 @@ func (s *Server) close(ctx context.Context) error {
 	if s.hub != nil {
 		errs = append(errs, s.hub.Close())
 	}
-	if s.store != nil {
-		errs = append(errs, s.store.Close())
-	}
+	errs = append(errs, s.state.close())
 	if s.driver != nil {
 		errs = append(errs, driver.Close(s.driver))
 	}

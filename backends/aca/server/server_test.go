@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -30,7 +31,13 @@ import (
 	"github.com/sockerless/sockerless/backends/aca/server"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if addr := os.Getenv(childSetting); addr != "" {
+		fmt.Fprintln(os.Stderr, serveBackend(addr))
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // cloud is a simulated Azure whose replicas really run, with minibox in its registry.
 type cloud struct {

@@ -26,7 +26,7 @@ import (
 
 const (
 	maxWrites = 99      // of one transaction: the lease is its hundredth entity
-	maxBytes  = 3 << 20 // of their entities; a transaction may have 4 MiB with all that is around them
+	maxBytes  = 1 << 20 // of their entities, where there are several; a transaction may have 4 MiB
 )
 
 // write is one change; version and err are valid after ready is closed.
@@ -154,7 +154,8 @@ func (s *Store) transact(batch []*write) {
 		}
 		// The SDK repeats a request whose answer was lost, and the second is refused by what the first has done. So
 		// whatever the answer is, the lease tells.
-		if ctx.Err() == nil {
+		var refused *refusal
+		if ctx.Err() == nil && !errors.As(err, &refused) {
 			cause = short(err)
 		}
 		now, lerr := s.readLease(ctx)
@@ -186,9 +187,8 @@ func (s *Store) transact(batch []*write) {
 			return
 		}
 		s.lease, l.etag = *now, now.etag
-		var refused *refusal
 		switch {
-		case !errors.As(err, &refused) || !refused.inside:
+		case refused == nil:
 			if definite(err) {
 				fail(batch, short(err))
 				return
@@ -198,11 +198,8 @@ func (s *Store) transact(batch []*write) {
 		case refused.index > 0 && refused.index <= len(batch):
 			w := batch[refused.index-1]
 			w.refuse(refused)
-			batch = append(batch[:refused.index-1:refused.index-1], batch[refused.index:]...)
-			l.commit = newID() // it is another transaction
-			if len(batch) == 0 {
-				return
-			}
+			s.transactRest(append(batch[:refused.index-1:refused.index-1], batch[refused.index:]...))
+			return
 		case refused.index == 0: // of no right to write, for instance
 			fail(batch, refused)
 			s.log.Warn("cannot write to the state", "error", refused)
@@ -212,10 +209,20 @@ func (s *Store) transact(batch []*write) {
 			return
 		default: // it does not say which
 			for _, w := range batch {
-				s.transact([]*write{w})
+				s.transactRest([]*write{w})
 			}
 			return
 		}
+	}
+}
+
+// transactRest makes what is left of a transaction that was refused, and so has not renewed the lease. s.turn is held.
+func (s *Store) transactRest(batch []*write) {
+	if time.Until(*s.until.Load()) < s.opt.Term*2/3 {
+		s.transact(nil)
+	}
+	if len(batch) > 0 {
+		s.transact(batch)
 	}
 }
 
@@ -334,8 +341,7 @@ func parts(contentType string, body io.Reader) (*multipart.Reader, error) {
 type refusal struct {
 	status        int
 	code, message string
-	inside        bool // it is the answer to one operation of a transaction
-	index         int  // of that; -1: it does not say
+	index         int // of the operation of a transaction; -1: it does not say
 }
 
 func (r *refusal) Error() string {
@@ -344,7 +350,7 @@ func (r *refusal) Error() string {
 
 // newRefusal reads the answer to an operation. Which one it was is a number before the message.
 func newRefusal(status int, body []byte) *refusal {
-	r := &refusal{status: status, inside: true, index: -1}
+	r := &refusal{status: status, index: -1}
 	r.code, r.message = readODataError(body)
 	if number, text, ok := strings.Cut(r.message, ":"); ok {
 		if i, err := strconv.Atoi(number); err == nil && i >= 0 {

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -26,6 +27,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
@@ -85,8 +87,16 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Waiting == nil {
 		o.Waiting = func(string) {}
 	}
+	services := maps.Clone(o.Client.Cloud.Services)
+	if services == nil {
+		services = map[cloud.ServiceName]cloud.ServiceConfiguration{}
+	}
+	if _, known := services[aztables.ServiceName]; !known { // the SDK asks for it, and uses the same for all storage
+		services[aztables.ServiceName] = cloud.ServiceConfiguration{Audience: "https://storage.azure.com"}
+	}
+	o.Client.Cloud.Services = services
 	o.Client.Retry = policy.RetryOptions{
-		MaxRetries: 5, RetryDelay: o.Term / 200, MaxRetryDelay: o.Term / 6, TryTimeout: o.Term / 3,
+		MaxRetries: 5, RetryDelay: 100 * time.Millisecond, MaxRetryDelay: o.Term / 6, TryTimeout: o.Term / 3,
 	}
 	table, err := aztables.NewClient(o.URL, o.Credential, &aztables.ClientOptions{ClientOptions: o.Client})
 	if err != nil {
@@ -306,7 +316,7 @@ func status(err error) int {
 func short(err error) error {
 	var refused *azcore.ResponseError
 	if errors.As(err, &refused) {
-		return &refusal{status: refused.StatusCode, code: refused.ErrorCode, message: messageOf(refused)}
+		return &refusal{index: -1, status: refused.StatusCode, code: refused.ErrorCode, message: messageOf(refused)}
 	}
 	if text := err.Error(); strings.Contains(text, "\n") {
 		return errors.New(strings.Join(strings.Fields(text), " "))

@@ -138,7 +138,7 @@ func TestStore(t *testing.T) {
 			a := newAccount(t, opts...)
 			var tables atomic.Int64
 			storetest.Run(t, func(t *testing.T) storetest.Open {
-				o := a.options(t, fmt.Sprintf("state%d", tables.Add(1)), t.Name(), 0)
+				o := a.options(t, fmt.Sprintf("state%d", tables.Add(1)), t.Name(), time.Minute)
 				return func(t *testing.T) store.Store { return open(t, o) }
 			})
 		})

@@ -172,7 +172,7 @@ func bytesBack(t *testing.T, open Open) {
 	}
 	values := map[string][]byte{}
 	for i, key := range keys {
-		value := bytes.Repeat(all, []int{0, 1, 255, 256, 257, 700}[i%6])
+		value := bytes.Repeat(all, []int{0, 1, 255, 256, 257, 300}[i%6])
 		values[key] = value
 		if _, err := s.Put(t.Context(), "t", store.Item{Key: key, Value: value}); err != nil {
 			t.Fatalf("put of key %q with %d bytes: %v", key, len(value), err)
@@ -187,7 +187,7 @@ func bytesBack(t *testing.T, open Open) {
 		t.Errorf("%d items are listed, want %d", len(got), len(keys))
 	}
 	// A value that becomes shorter leaves nothing of the old one.
-	long, err := s.Put(t.Context(), "t", store.Item{Key: "shrinks", Value: bytes.Repeat(all, 700)})
+	long, err := s.Put(t.Context(), "t", store.Item{Key: "shrinks", Value: bytes.Repeat(all, 300)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,12 +249,12 @@ func race(t *testing.T, open Open) {
 
 func crowd(t *testing.T, open Open) {
 	s := opened(t, open)
-	const n = 150
+	const n = 100
 	put(t, s, "t", "taken", "", "")
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
-			item, err := s.Put(t.Context(), "t", store.Item{Key: fmt.Sprintf("%03d", i), Value: make([]byte, 20_000)})
+			item, err := s.Put(t.Context(), "t", store.Item{Key: fmt.Sprintf("%03d", i), Value: make([]byte, 8_000)})
 			if err == nil && i%2 == 1 {
 				err = s.Delete(t.Context(), "t", item.Key, item.Version)
 			}
@@ -262,7 +262,7 @@ func crowd(t *testing.T, open Open) {
 				t.Error(err)
 			}
 		})
-		if i%50 == 0 { // one that is refused harms none beside it
+		if i%30 == 0 { // one that is refused harms none beside it
 			wg.Go(func() {
 				if _, err := s.Put(t.Context(), "t", store.Item{Key: "taken"}); !errors.Is(err, store.ErrConflict) {
 					t.Errorf("put of a new item over an old one: %v", err)

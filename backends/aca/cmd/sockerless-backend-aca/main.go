@@ -79,20 +79,39 @@ func (m *Main) run(ctx context.Context) error {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(m.Stderr, &slog.HandlerOptions{Level: level}))
-	// The folder comes before the address: of two backends on one folder the second is told so.
-	s, err := server.Open(ctx, *config, server.Options{Version: version, Logger: log})
+	s, err := server.New(*config, server.Options{Version: version, Logger: log})
 	if err != nil {
 		return err
+	}
+	shared := config.State != ""
+	if !shared { // the folder comes before the address: of two backends on one folder the second is told so
+		if err := s.Open(ctx); err != nil {
+			return err
+		}
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", config.Addr)
 	if err != nil {
 		return errors.Join(fmt.Errorf("cannot listen on %s: %w", config.Addr, err), closeServer(ctx, s))
 	}
-	log.Info("backend is ready", "address", listener.Addr().String(), "data", config.DataDir, "version", version)
 	if m.Listening != nil {
 		m.Listening(listener.Addr())
 	}
-	err = s.Serve(ctx, listener)
+	serving, end := context.WithCancel(ctx)
+	defer end()
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(serving, listener) }() // ends with serving
+	if shared {
+		// The one before may have the state still. A platform that replaces it ends it only when this one takes connections.
+		if err := s.Open(ctx); err != nil {
+			end()
+			if err = errors.Join(err, <-served); ctx.Err() != nil {
+				return nil //nolint:nilerr // it was told to end while it waited
+			}
+			return err
+		}
+	}
+	log.Info("backend is ready", "address", listener.Addr().String(), "data", config.DataDir, "state", config.State, "version", version)
+	err = <-served
 	log.Info("backend ends; containers go on")
 	return errors.Join(err, closeServer(ctx, s))
 }

@@ -6,11 +6,13 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/moby/moby/api/types/volume"
 	"go.uber.org/goleak"
 
 	"github.com/sockerless/sockerless"
@@ -68,6 +70,11 @@ func TestCommandLine(t *testing.T) {
 		{"malformed duration", nil, with("SOCKERLESS_ACA_LINGER", "soon"), 2, "", `SOCKERLESS_ACA_LINGER (flag -linger) is "soon"`},
 		{"negative duration", []string{"-linger", "-1s"}, good, 2, "", "SOCKERLESS_ACA_LINGER (flag -linger) is -1s"},
 		{"address without a port", []string{"-addr", "localhost"}, good, 2, "", `-addr is "localhost"`},
+		{"state that is none", nil, with("SOCKERLESS_STATE", "sqlite://x"), 2, "", `SOCKERLESS_STATE (flag -state) is "sqlite://x", which is neither table://ACCOUNT/TABLE nor the https URL of a table`},
+		{"state over http", []string{"-state", "http://localhost:1/a/state"}, good, 2, "", "SOCKERLESS_STATE (flag -state) is"},
+		{"state without a table", []string{"-state", "table://account"}, good, 2, "", "SOCKERLESS_STATE (flag -state) is"},
+		{"state in a bad account", []string{"-state", "table://My-Account/state"}, good, 2, "", `"My-Account" is no name of a storage account`},
+		{"state in a bad table", []string{"-state", "table://account/my-state"}, good, 2, "", `"my-state" is no name of a table`},
 		{"CA file that is not there", nil, with("SOCKERLESS_CA_FILE", "/nowhere/ca.pem"), 2, "", "SOCKERLESS_CA_FILE (flag -ca-file) cannot be read"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -97,7 +104,7 @@ type running struct {
 	stop   func() int // and wait for its exit status
 }
 
-func start(t *testing.T, sim *azuresim.Simulator, srv *azuresim.Server, dir string) running {
+func start(t *testing.T, sim *azuresim.Simulator, srv *azuresim.Server, dir string, args ...string) running {
 	t.Helper()
 	env := map[string]string{}
 	for _, line := range sim.Environ(srv) {
@@ -112,7 +119,7 @@ func start(t *testing.T, sim *azuresim.Simulator, srv *azuresim.Server, dir stri
 	ctx, cancel := context.WithCancel(t.Context())
 	listening, ended := make(chan string, 1), make(chan int, 1)
 	r := running{dir: dir, stderr: &buffer{}}
-	m := Main{Args: []string{"-addr", "127.0.0.1:0"}, Getenv: func(name string) string { return env[name] }, Stdout: &buffer{}, Stderr: r.stderr,
+	m := Main{Args: append([]string{"-addr", "127.0.0.1:0"}, args...), Getenv: func(name string) string { return env[name] }, Stdout: &buffer{}, Stderr: r.stderr,
 		Listening: func(a net.Addr) { listening <- a.String() }}
 	go func() { ended <- m.Run(ctx) }() // ends with ctx
 	r.stop = sync.OnceValue(func() int { cancel(); return <-ended })
@@ -186,6 +193,130 @@ func TestBackend(t *testing.T) {
 	}
 	if strings.Contains(b.stderr.String(), sim.Operator().Secret) {
 		t.Error("the log tells a secret")
+	}
+}
+
+// TestRoll replaces a backend on tables by another on an empty folder, as a roll of revisions does: the second takes
+// connections at once, answers when the first has ended, and knows the token and the objects of the first.
+func TestRoll(t *testing.T) {
+	sim, err := azuresim.New(azuresim.Calm())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sim.Close()
+	srv, err := sim.Serve(azuresim.Listen{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Close()
+	state := sim.TableURL(srv, "state")
+	first := start(t, sim, srv, t.TempDir(), "-state", state)
+	a, err := remote.Dial("http://"+first.addr, remote.DialOptions{TokenFile: remote.TokenFile(first.dir)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	until := func(what string, f func() bool) {
+		t.Helper()
+		for end := time.Now().Add(2 * time.Minute); !f(); time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s does not come; the first: %s", what, first.stderr)
+			}
+		}
+	}
+	until("the first", func() bool { return firstError(a) == nil })
+	if _, err := a.Volumes.Create(t.Context(), volume.CreateRequest{Name: "kept"}); err != nil {
+		t.Fatal(err)
+	}
+	second := start(t, sim, srv, t.TempDir(), "-state", state)
+	resp, err := http.Get("http://" + second.addr + "/v1/system/info")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
+	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("the second answers %s while the first has the state", resp.Status)
+	}
+	until("the second's word that it waits", func() bool {
+		return strings.Contains(second.stderr.String(), "another backend has the state")
+	})
+	if strings.Contains(second.stderr.String(), "backend is ready") || firstError(a) != nil {
+		t.Error("two backends have one state")
+	}
+	if code := first.stop(); code != 0 {
+		t.Errorf("the first ends with status %d: %s", code, first.stderr)
+	}
+	until("the second", func() bool { return strings.Contains(second.stderr.String(), "backend is ready") })
+	before, err := remote.ReadToken(remote.TokenFile(first.dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after, err := remote.ReadToken(remote.TokenFile(second.dir)); err != nil || after != before {
+		t.Errorf("the token has changed (%v)", err)
+	}
+	b, err := remote.Dial("http://"+second.addr, remote.DialOptions{TokenFile: remote.TokenFile(first.dir)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if _, err := b.Volumes.Find(t.Context(), "kept"); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(second.dir, "key")); !os.IsNotExist(err) {
+		t.Errorf("the key is in the folder (%v)", err)
+	}
+	if !strings.Contains(second.stderr.String(), "the data folder is not the one") {
+		t.Errorf("the second does not say what it has not: %s", second.stderr)
+	}
+
+	waiting := start(t, sim, srv, t.TempDir(), "-state", state)
+	if code := waiting.stop(); code != 0 {
+		t.Errorf("one that is told to end while it waits ends with status %d: %s", code, waiting.stderr)
+	}
+	if code := second.stop(); code != 0 {
+		t.Errorf("the second ends with status %d: %s", code, second.stderr)
+	}
+	for _, text := range []string{first.stderr.String(), second.stderr.String()} {
+		if strings.Contains(text, before.String()) {
+			t.Error("the log tells the token")
+		}
+	}
+}
+
+// A state that cannot be had ends the program with one line.
+func TestStateThatCannotBeHad(t *testing.T) {
+	sim, err := azuresim.New(azuresim.Calm())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sim.Close()
+	srv, err := sim.Serve(azuresim.Listen{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Close()
+	role := azuresim.Assignment{Principal: sim.Operator().ObjectID, Role: "Storage Table Data Contributor", Scope: sim.World().StorageAccountID()}
+	if !sim.Unassign(role) {
+		t.Fatal("the operator does not have the role")
+	}
+	for name, c := range map[string]struct{ state, want string }{
+		"no role":    {sim.TableURL(srv, "state"), "403 AuthorizationPermissionMismatch"},
+		"no account": {"table://nosuchaccount/state", "nosuchaccount.table.core.azuresim.internal"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t, sim, srv, t.TempDir(), "-state", c.state)
+			for end := time.Now().Add(2 * time.Minute); !strings.Contains(b.stderr.String(), program+":"); time.Sleep(50 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("the program goes on: %s", b.stderr)
+				}
+			}
+			code := b.stop()
+			lines := strings.Split(strings.TrimSpace(b.stderr.String()), "\n")
+			if last := lines[len(lines)-1]; code != 1 || !strings.HasPrefix(last, program+": cannot use the state in "+c.state) || !strings.Contains(last, c.want) {
+				t.Errorf("status %d: %s", code, b.stderr)
+			}
+		})
 	}
 }
 
