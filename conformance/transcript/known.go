@@ -11,7 +11,7 @@ const newerWords = "the words of newer engines; the engine asked is 20.10"
 
 // newer are the differences between 20.10 and the engines that we follow.
 var newer = []Explanation{
-	{Calls: "*", At: "header Api-Version", Docker: `"1.41"`, Ours: `"1.55"`, Why: "the newest version that is spoken"},
+	{Calls: "*", At: "header Api-Version", Docker: `"1.41"`, Ours: `"1.5*"`, Why: "the newest version that is spoken"},
 	{Calls: "*", At: "header Builder-Version|header Swarm", Docker: absent, Why: "newer engines tell it in a ping"},
 	{
 		Calls: "*: logs*|*: follow the logs*", At: "header Content-Type", Docker: absent, Ours: `"application/vnd.docker.raw-stream"`,
@@ -117,5 +117,4 @@ var chosen = []Explanation{
 	{Calls: "life: exec in a paused one", At: "body.message", Why: "the container is told by its id"},
 	{Calls: "networks: create the default's", At: "body.message", Why: "without a blank at the end"},
 	{Calls: "networks: create with a bad subnet", At: "body.message", Why: "the same refusal in words of ours"},
-	{Calls: "system: distribution of a name that is none", At: "status|body.message", Ours: "*", Why: "images are not looked at in their registries"},
 }
