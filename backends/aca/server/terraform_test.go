@@ -17,13 +17,18 @@ import (
 	"github.com/sockerless/sockerless/backends/aca/server"
 )
 
-// backendEnv is the module's output backend_env: terraform test compares the two.
-const backendEnv = "../terraform/tests/backend_env.sh"
-
 // TestTerraformBackendEnv reads what the Terraform module tells a backend as the walk-through does, by eval in a shell, and
-// as the backend does.
+// as the backend does. The files are the module's output backend_env without and with all that can be set: terraform test
+// compares it with them.
 func TestTerraformBackendEnv(t *testing.T) {
-	cmd := exec.Command("sh", "-c", `eval "$(cat "$1")" && env`, "sh", backendEnv)
+	for _, file := range []string{"backend_env.sh", "backend_env_all.sh"} {
+		t.Run(file, func(t *testing.T) { checkBackendEnv(t, "../terraform/tests/"+file) })
+	}
+}
+
+func checkBackendEnv(t *testing.T, file string) {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", `eval "$(cat "$1")" && env`, "sh", file)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	out, err := cmd.Output()
 	if err != nil {

@@ -43,7 +43,7 @@ locals {
     # Shares are made by ARM, and a storage of the environment needs the account's key. No narrower built-in role has both; the
     # account holds nothing but these shares and the state.
     shares = { role = "Storage Account Contributor", scope = azurerm_storage_account.this.id, why = "Volumes are shares of the account." }
-    # State in tables, read and written with the identity rather than with the key.
+    # State in a table (state_table), read and written with the identity rather than with the key.
     tables = { role = "Storage Table Data Contributor", scope = azurerm_storage_account.this.id, why = "The backend's state is in tables." }
   }
 

@@ -63,6 +63,7 @@ locals {
       SOCKERLESS_ACA_STORAGE_ACCOUNT         = azurerm_storage_account.this.name
     },
     var.callback_url == null ? {} : { SOCKERLESS_CALLBACK_URL = local.callback_url },
+    var.state_table == null ? {} : { SOCKERLESS_STATE = "table://${azurerm_storage_account.this.name}/${var.state_table}" },
   )
 }
 

@@ -173,6 +173,17 @@ variable "acr_sku" {
   }
 }
 
+variable "state_table" {
+  description = "Table of the storage account in which the backend keeps its state, so that its disk may be lost: sockerless. The backend makes it. Not set: the state is in the backend's data folder."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.state_table == null ? true : can(regex("^[A-Za-z][A-Za-z0-9]{2,62}$", var.state_table)) && lower(coalesce(var.state_table, "-")) != "tables"
+    error_message = "state_table must be 3 to 63 letters and digits that begin with a letter, and not tables."
+  }
+}
+
 variable "backend_principals" {
   description = "Object ids of users, groups or applications that may run the backend too, with the rights of its identity: your own is `az ad signed-in-user show --query id -o tsv`."
   type        = set(string)

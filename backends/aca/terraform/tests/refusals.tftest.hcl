@@ -353,6 +353,42 @@ run "acr_sku_unknown" {
   expect_failures = [var.acr_sku]
 }
 
+run "state_table_with_hyphen" {
+  command = plan
+
+  variables {
+    state_table = "my-state"
+  }
+  expect_failures = [var.state_table]
+}
+
+run "state_table_begins_with_digit" {
+  command = plan
+
+  variables {
+    state_table = "1state"
+  }
+  expect_failures = [var.state_table]
+}
+
+run "state_table_too_short" {
+  command = plan
+
+  variables {
+    state_table = "st"
+  }
+  expect_failures = [var.state_table]
+}
+
+run "state_table_of_the_service" {
+  command = plan
+
+  variables {
+    state_table = "Tables"
+  }
+  expect_failures = [var.state_table]
+}
+
 run "backend_principal_by_name" {
   command = plan
 

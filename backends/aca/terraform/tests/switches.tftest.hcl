@@ -10,12 +10,13 @@ variables {
   environment  = "staging"
 }
 
-run "callback_url" {
+run "callback_url_and_state_table" {
   variables {
     callback_url = "https://backend.example.com/"
+    state_table  = "sockerless"
   }
   assert {
-    condition     = output.backend_env == "${file("tests/backend_env.sh")}export SOCKERLESS_CALLBACK_URL='https://backend.example.com'\n"
+    condition     = output.backend_env == file("tests/backend_env_all.sh")
     error_message = "backend_env is: ${nonsensitive(output.backend_env)}"
   }
   assert {
