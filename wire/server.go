@@ -63,6 +63,8 @@ func HandleFeed[In, T any](m *http.ServeMux, path string, f func(context.Context
 		if r.ContentLength != 0 {
 			// Else net/http would end the body with the first record. A writer that cannot do this has no body to lose.
 			out.control.EnableFullDuplex() //nolint:errcheck // as said
+			// net/http panics in the next request on this connection if it is itself that finds the body's end.
+			w.Header().Set("Connection", "close")
 		}
 		for v, err := range f(r.Context(), in, r.Body) {
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -42,7 +43,8 @@ func serve(t testing.TB, network string, table func(*http.ServeMux)) *wire.Clien
 	m := http.NewServeMux()
 	table(m)
 	base, cancel := context.WithCancel(context.Background())
-	s := &http.Server{Handler: m, BaseContext: func(net.Listener) context.Context { return base }}
+	var complaints bytes.Buffer // package log writes one at a time
+	s := &http.Server{Handler: m, BaseContext: func(net.Listener) context.Context { return base }, ErrorLog: log.New(&complaints, "", 0)}
 	done := make(chan struct{})
 	go func() { defer close(done); s.Serve(l) }()
 	var dialer net.Dialer
@@ -55,6 +57,10 @@ func serve(t testing.TB, network string, table func(*http.ServeMux)) *wire.Clien
 		cancel()
 		s.Close()
 		<-done
+		s.ErrorLog.SetOutput(io.Discard) // of a connection that ends later
+		if complaints.Len() > 0 {
+			t.Errorf("the server complained: %s", &complaints)
+		}
 	})
 	return c
 }
@@ -372,6 +378,31 @@ func TestFeed(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
+		}
+	})
+}
+
+// TestFeedThatEndsBeforeItsBody: the next request is none the worse for what was not read of the last one's.
+func TestFeedThatEndsBeforeItsBody(t *testing.T) {
+	each(t, func(t *testing.T, network string) {
+		c := serve(t, network, func(m *http.ServeMux) {
+			wire.HandleFeed(m, "/deaf", func(context.Context, struct{}, io.Reader) iter.Seq2[int, error] {
+				return func(yield func(int, error) bool) { yield(1, nil) }
+			})
+		})
+		for _, size := range []int64{1, 100 << 10, 300 << 10, 5 << 20} {
+			for range 3 {
+				n := 0
+				for v, err := range wire.Feed[int](t.Context(), c, "/deaf", struct{}{}, io.LimitReader(zeros{}, size)) {
+					if err != nil {
+						t.Fatalf("%d bytes: %v", size, err)
+					}
+					n += v
+				}
+				if n != 1 {
+					t.Errorf("%d bytes: %d records", size, n)
+				}
+			}
 		}
 	})
 }

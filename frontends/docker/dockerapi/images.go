@@ -97,9 +97,11 @@ func (a *api) loadImages(w http.ResponseWriter, r *request) error {
 	return progress(w, messages)
 }
 
-// fullDuplex lets an answer begin while the body still comes; net/http would else drop the rest of the body.
+// fullDuplex lets an answer begin while the body still comes; net/http would else drop the rest of the body. The connection
+// has no further request: net/http would panic in it where an image's end came before the body's.
 func fullDuplex(w http.ResponseWriter) {
 	http.NewResponseController(w).EnableFullDuplex() //nolint:errcheck // a writer that cannot do it has read the body
+	w.Header().Set("Connection", "close")
 }
 
 // withoutProgress leaves what a load has done, without the bars on the way.
