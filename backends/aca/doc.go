@@ -13,6 +13,7 @@
 //
 // The backend's own identity needs: on the resource group, Container Apps Jobs Contributor; on the environment,
 // Microsoft.App/managedEnvironments/join/action, and for the quota in docker info usages/read, which Container Apps
-// ManagedEnvironments Contributor has; on the identity that pulls, Managed Identity Operator; on the workspace, Log Analytics Reader; on the registry, AcrPush. The identity
+// ManagedEnvironments Contributor has; on the identity that pulls, Managed Identity Operator; on the workspace, Log Analytics Reader; on the registry, AcrPush; where the
+// state is in a table, on that, Storage Table Data Contributor. The identity
 // that pulls needs AcrPull on the registry, and nothing else: it is on every job, and out of reach of what runs there.
 package aca

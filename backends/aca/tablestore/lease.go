@@ -1,6 +1,7 @@
 package tablestore
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -31,7 +32,9 @@ type lease struct {
 const clockGrain = 2 * time.Second
 
 // free says whether the lease is to be had.
-func (l *lease) free() bool { return l.holder == "" || l.age > l.term+clockGrain }
+func (l *lease) free() bool {
+	return l.holder == "" || l.age > cmp.Or(max(l.term, 0), defaultTerm)+clockGrain
+}
 
 // acquire takes the lease as soon as it is free.
 func (s *Store) acquire(ctx context.Context) error {
@@ -140,6 +143,9 @@ func (s *Store) readLease(ctx context.Context) (*lease, error) {
 	now, err := http.ParseTime(answer.Header.Get("Date"))
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell the storage's time: %w", err)
+	}
+	if time.Time(e.Timestamp).IsZero() { // a lease without an age must not pass for an old one
+		return nil, errors.New("cannot tell the lease's age: it has no Timestamp")
 	}
 	text := func(name string) string { v, _ := e.Properties[name].(string); return v }
 	number := func(name string) int64 { v, _ := e.Properties[name].(aztables.EDMInt64); return int64(v) }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/sockerless/sockerless"
 	"github.com/sockerless/sockerless/azuresim"
+	"github.com/sockerless/sockerless/engine/store"
 	"github.com/sockerless/sockerless/remote"
 )
 
@@ -317,6 +319,36 @@ func TestStateThatCannotBeHad(t *testing.T) {
 				t.Errorf("status %d: %s", code, b.stderr)
 			}
 		})
+	}
+}
+
+// Containers in a data folder are not left behind in silence when the state moves to a table.
+func TestFolderWithContainersBesideATable(t *testing.T) {
+	sim, err := azuresim.New(azuresim.Calm())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sim.Close()
+	srv, err := sim.Serve(azuresim.Listen{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Close()
+	dir := t.TempDir()
+	own, err := store.Open(filepath.Join(dir, "state.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = own.Put(t.Context(), "containers", store.Item{Key: strings.Repeat("ab", 32), Value: []byte("{}")})
+	if err := errors.Join(err, own.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b := start(t, sim, srv, dir, "-state", sim.TableURL(srv, "state"))
+	for end := time.Now().Add(2 * time.Minute); !strings.Contains(b.stderr.String(), program+":") && time.Now().Before(end); {
+		time.Sleep(50 * time.Millisecond)
+	}
+	if code := b.stop(); code != 2 || !strings.Contains(b.stderr.String(), "the data folder "+dir+" has containers of its own, such as abababababab: remove them first, or use another folder") {
+		t.Errorf("status %d: %s", code, b.stderr)
 	}
 }
 
