@@ -165,7 +165,7 @@ func (a *Agent) state(context.Context, struct{}) (protocol.State, error) {
 	s := protocol.State{
 		BootID:    a.bootID,
 		Execution: a.settings.Execution,
-		LastLog:   a.tape.last(), DroppedLog: a.tape.dropped(),
+		LastLog:   a.tape.last(),
 		LastEvent: a.events.last(),
 		Uid:       os.Geteuid(),
 		Gid:       os.Getegid(),

@@ -280,13 +280,6 @@ func (t *logTape) last() uint64 {
 	return t.next - 1
 }
 
-// dropped is the number of the last record that rewind cannot go behind.
-func (t *logTape) dropped() uint64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.stored
-}
-
 // unfinished returns copies of the beginnings of lines whose end has not come, by stream.
 func (t *logTape) unfinished() (rest [3][]byte) {
 	t.mu.Lock()

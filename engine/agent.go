@@ -156,11 +156,7 @@ func (a *agent) followLogs() {
 				// Acknowledged, and lost here: what comes next says by its number how much.
 				if st, serr := a.client.State(a.ctx); serr == nil {
 					a.run.warn("log records are lost: the agent has dropped them", err)
-					gone := st.DroppedLog
-					if gone == 0 { // an agent that does not tell
-						gone = st.LastLog
-					}
-					a.run.logs.Skip(base + gone)
+					a.run.logs.Skip(base + st.LastLog)
 				}
 				break
 			}

@@ -91,7 +91,6 @@ type State struct {
 	Started     time.Time
 	Exit        *Exit // of this incarnation; nil while it runs
 	LastLog     uint64
-	DroppedLog  uint64 // the log records up to this one are acknowledged and gone
 	LastEvent   uint64
 	Uid, Gid    int // what the agent runs as
 	Hostname    string
