@@ -97,8 +97,10 @@ func (s *state) openSecrets(ctx context.Context, dir string) (err error) {
 		return fmt.Errorf("cannot use the state: its token has %d bytes, not %d", len(token), len(s.token))
 	}
 	s.token = remote.Token(token)
-	if err := remote.WriteToken(remote.TokenFile(dir), s.token); err != nil {
-		return err
+	if had, err := remote.ReadToken(remote.TokenFile(dir)); err != nil || had != s.token { // it may be a secret's mount
+		if err := remote.WriteToken(remote.TokenFile(dir), s.token); err != nil {
+			return err
+		}
 	}
 	return s.openFolderOf(ctx)
 }

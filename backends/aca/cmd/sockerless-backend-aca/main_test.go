@@ -212,7 +212,12 @@ func TestRoll(t *testing.T) {
 	}
 	defer srv.Close()
 	state := sim.TableURL(srv, "state")
-	first := start(t, sim, srv, t.TempDir(), "-state", state)
+	dir := t.TempDir()
+	given := remote.Token{1, 2, 3} // put there by whoever deploys it
+	if err := remote.WriteToken(remote.TokenFile(dir), given); err != nil {
+		t.Fatal(err)
+	}
+	first := start(t, sim, srv, dir, "-state", state)
 	a, err := remote.Dial("http://"+first.addr, remote.DialOptions{TokenFile: remote.TokenFile(first.dir)})
 	if err != nil {
 		t.Fatal(err)
@@ -251,8 +256,8 @@ func TestRoll(t *testing.T) {
 	}
 	until("the second", func() bool { return strings.Contains(second.stderr.String(), "backend is ready") })
 	before, err := remote.ReadToken(remote.TokenFile(first.dir))
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || before != given {
+		t.Fatalf("the token that was given is not used (%v)", err)
 	}
 	if after, err := remote.ReadToken(remote.TokenFile(second.dir)); err != nil || after != before {
 		t.Errorf("the token has changed (%v)", err)
