@@ -40,8 +40,9 @@ e2e: setup-test build ## run the sessions of the real docker CLI alone; RUN=walk
 	$(GO) test ./e2e -count=1 -timeout 20m -parallel 4 $(if $(RUN),-run 'TestSessions/$(RUN)') -v
 
 .PHONY: soak
-soak: setup-test build ## the long runs: 1,050 of link and agent over broken networks, hundreds of sessions, a real Debian userland
+soak: setup-test build ## the long runs: 1,050 of link and agent over broken networks, the contract on every way to a backend, hundreds of sessions, a real Debian userland
 	SOCKERLESS_SOAK=1 $(GO) test -race ./link ./agent -p 1 -count=1 -timeout 15m -v -run 'TestFaults|TestLongCut|TestExecsLeaveNothing'
+	SOCKERLESS_SOAK=1 $(GO) test -race ./remote ./frontends/docker -p 1 -count=1 -timeout 20m
 	SOCKERLESS_SOAK=1 $(GO) test ./e2e -count=1 -timeout 60m -parallel 2 -v
 
 .PHONY: bench
