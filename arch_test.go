@@ -89,7 +89,7 @@ var rules = []struct {
 	},
 	{
 		pkg:    "backends/aca",
-		may:    []string{"", "driver"},
+		may:    []string{"", "driver", "backends/aca/attempt"},
 		reason: "a driver knows the cloud and nothing of Docker's rules",
 	},
 	{

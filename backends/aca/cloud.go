@@ -20,6 +20,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/monitor/query/azlogs"
+
+	"github.com/sockerless/sockerless/backends/aca/attempt"
 )
 
 // azure is one cloud: its endpoints, how to reach them, and who we are there.
@@ -77,6 +79,7 @@ func (a *azure) options() azcore.ClientOptions {
 		Cloud:                           a.cloud,
 		Transport:                       a.http,
 		Retry:                           policy.RetryOptions{TryTimeout: tryTimeout},
+		PerRetryPolicies:                []policy.Policy{attempt.OwnBody{}},
 		Telemetry:                       policy.TelemetryOptions{ApplicationID: "sockerless"},
 		InsecureAllowCredentialWithHTTP: a.plain,
 	}

@@ -39,7 +39,7 @@ import (
 type Options struct {
 	URL        string // of the table, which is made if it is not there: https://ACCOUNT.table.core.windows.net/TABLE
 	Credential azcore.TokenCredential
-	Client     azcore.ClientOptions // of the cloud; its Retry is not used
+	Client     azcore.ClientOptions // of the cloud, with attempt.OwnBody; its Retry is not used
 	Holder     string               // what others are told who has the lease, such as a host's name
 
 	// Term is how long a lease lasts that is not renewed; 0: 30 s. What has it renews it six times in that time. A process

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sockerless/sockerless/azuresim"
+	"github.com/sockerless/sockerless/backends/aca/attempt"
 	"github.com/sockerless/sockerless/backends/aca/tablestore"
 	"github.com/sockerless/sockerless/engine/store"
 	"github.com/sockerless/sockerless/engine/store/storetest"
@@ -71,7 +72,7 @@ func (a account) options(t *testing.T, table, holder string, term time.Duration)
 	t.Cleanup(client.CloseIdleConnections)
 	return tablestore.Options{
 		URL: a.sim.TableURL(a.srv, table), Credential: credential{a.sim, a.sim.Operator()}, Holder: holder, Term: term,
-		Client: azcore.ClientOptions{Cloud: cloud.AzurePublic, Transport: client},
+		Client: azcore.ClientOptions{Cloud: cloud.AzurePublic, Transport: client, PerRetryPolicies: []policy.Policy{attempt.OwnBody{}}},
 	}
 }
 
@@ -91,7 +92,7 @@ func (c child) options() (tablestore.Options, error) {
 	client, err := trusting(c.CAFile)
 	return tablestore.Options{
 		URL: c.URL, Credential: fixed(c.Token), Holder: "child", Term: c.Term,
-		Client: azcore.ClientOptions{Cloud: cloud.AzurePublic, Transport: client},
+		Client: azcore.ClientOptions{Cloud: cloud.AzurePublic, Transport: client, PerRetryPolicies: []policy.Policy{attempt.OwnBody{}}},
 	}, err
 }
 
