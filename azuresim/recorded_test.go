@@ -90,7 +90,7 @@ func (tf *terraformed) replay() (puts map[string]string) {
 		}
 		want := req.status
 		if req.method == "PUT" && strings.Contains(req.path, "/managedEnvironments/cae-sockerless-dev/storages/") {
-			want = "200" // the recording's ARM said 201, which armappcontainers v3.1.0 refuses; azurerm takes both
+			want = "200" // the recording's ARM said 201, which armappcontainers v3.1.0 refuses
 		}
 		if strconv.Itoa(status) != want {
 			tf.t.Fatalf("request %d: %s %s: %d %v, recorded %s", i+1, req.method, req.path, status, answer, req.status)

@@ -152,14 +152,6 @@ func (a *agent) followLogs() {
 	for {
 		after := max(a.run.logs.Last(), base) - base // a power cut can leave the log shorter than it was
 		for rec, err := range a.client.Logs(a.ctx, protocol.LogsRequest{After: after, Follow: true}) {
-			if protocol.HasCode(err, protocol.CodeGone) {
-				// Acknowledged, and lost here: what comes next says by its number how much.
-				if st, serr := a.client.State(a.ctx); serr == nil {
-					a.run.warn("log records are lost: the agent has dropped them", err)
-					a.run.logs.Skip(base + st.LastLog)
-				}
-				break
-			}
 			if err != nil {
 				a.run.warn("the agent's log was cut off", err)
 				break

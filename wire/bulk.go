@@ -1,7 +1,7 @@
 package wire
 
 import (
-	"errors"
+	"bufio"
 	"io"
 	"sync"
 )
@@ -10,34 +10,20 @@ import (
 // each part is a message of its own on a link.
 const bulkPiece = 256 << 10
 
-var bulkPieces = sync.Pool{New: func() any { b := make([]byte, bulkPiece); return &b }}
+var bulkWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, bulkPiece) }}
 
 // CopyBulk copies what nobody waits for a part of, such as an archive: it waits until there is much to pass on, or the end.
-// A shortcut of either end is not taken.
+// A shortcut of either end is not taken. What came before an error is passed on, too; the number is that of bytes read.
 func CopyBulk(dst io.Writer, src io.Reader) (int64, error) {
-	buf := bulkPieces.Get().(*[]byte)
-	defer bulkPieces.Put(buf)
-	total := int64(0)
-	for {
-		n, err := 0, error(nil)
-		for n < bulkPiece && err == nil {
-			var m int
-			m, err = src.Read((*buf)[n:])
-			n += m
-		}
-		if n > 0 {
-			m, werr := dst.Write((*buf)[:n])
-			if total += int64(m); werr != nil {
-				return total, werr
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return total, nil
-		}
-		if err != nil {
-			return total, err
-		}
+	w := bulkWriters.Get().(*bufio.Writer)
+	defer bulkWriters.Put(w)
+	w.Reset(onlyWriter{dst})
+	defer w.Reset(nil)
+	n, err := w.ReadFrom(src)
+	if ferr := w.Flush(); err == nil {
+		err = ferr
 	}
+	return n, err
 }
 
 // Body is the bytes of a download's answer. It is sent once at most, and closed in any case.

@@ -61,10 +61,7 @@ func HandleFeed[In, T any](m *http.ServeMux, path string, f func(context.Context
 		out := newFeedWriter(w)
 		defer out.stop()
 		if r.ContentLength != 0 {
-			// Else net/http would end the body with the first record. A writer that cannot do this has no body to lose.
-			out.control.EnableFullDuplex() //nolint:errcheck // as said
-			// net/http panics in the next request on this connection if it is itself that finds the body's end.
-			w.Header().Set("Connection", "close")
+			FullDuplex(w)
 		}
 		for v, err := range f(r.Context(), in, r.Body) {
 			if err != nil {
@@ -77,6 +74,13 @@ func HandleFeed[In, T any](m *http.ServeMux, path string, f func(context.Context
 		}
 		out.end()
 	})
+}
+
+// FullDuplex lets an answer begin while the request's body still comes; net/http would else drop the rest of the body. The
+// connection has no further request: net/http panics in that if it is itself that finds the end of a body which was not read.
+func FullDuplex(w http.ResponseWriter) {
+	http.NewResponseController(w).EnableFullDuplex() //nolint:errcheck // a writer that cannot do it has read the body
+	w.Header().Set("Connection", "close")
 }
 
 // HandleSession serves a session. f calls accept once it has decided that the session can be; an error before that is

@@ -190,15 +190,6 @@ func (l *Log) Append(r tape.Record) error {
 	return nil
 }
 
-// Skip says that the records up to a number will never come; the next one has a Gap record before it.
-func (l *Log) Skip(seq uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if seq > l.last && !l.closed {
-		l.drop(seq-l.last, seq, errNeverCame) //nolint:errcheck // the caller knows
-	}
-}
-
 var errNeverCame = errors.New("they were thrown away before they came here")
 
 // Flush writes out what is buffered. When it has returned nil, all that was appended survives a crash of this process.

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -28,21 +27,17 @@ var ErrInUse = errors.New("it is in use by another process")
 // Bolt is a Store in one file on a local disk. Writes that come at the same time share one commit.
 type Bolt struct {
 	db     *bbolt.DB
-	writes chan *write
+	writes *Queue[*write]
 	done   chan struct{} // closed when no commit is made any more
-
-	mu     sync.RWMutex // held for reading while a write is handed over
-	closed bool
 }
 
-// write is one change; err is valid after ready is closed.
+// write is one change.
 type write struct {
+	Pending
 	table   string
 	item    Item
 	delete  bool
 	version string // of what was written
-	err     error
-	ready   chan struct{}
 }
 
 // Open opens the store in the file at path, and makes it if there is none. The file must be on a local disk: a mapped
@@ -63,7 +58,7 @@ func Open(path string) (*Bolt, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open store %s: %w", path, err)
 	}
-	b := &Bolt{db: db, writes: make(chan *write, maxCommit), done: make(chan struct{})}
+	b := &Bolt{db: db, writes: NewQueue[*write](maxCommit), done: make(chan struct{})}
 	go b.commits() // ends when Close closes b.writes
 	return b, nil
 }
@@ -123,8 +118,8 @@ func (b *Bolt) List(ctx context.Context, table string) iter.Seq2[Item, error] {
 
 // Put writes an item; see Store. A ctx that ends leaves it open whether the write has happened.
 func (b *Bolt) Put(ctx context.Context, table string, item Item) (Item, error) {
-	w := &write{table: table, item: item, ready: make(chan struct{})}
-	if err := b.commit(ctx, w); err != nil {
+	w := &write{Pending: NewPending(), table: table, item: item}
+	if err := b.writes.Commit(ctx, w); err != nil {
 		return Item{}, fmt.Errorf("cannot write %s/%s: %w", table, item.Key, err)
 	}
 	item.Version = w.version
@@ -133,8 +128,8 @@ func (b *Bolt) Put(ctx context.Context, table string, item Item) (Item, error) {
 
 // Delete removes an item; see Store.
 func (b *Bolt) Delete(ctx context.Context, table, key, version string) error {
-	w := &write{table: table, item: Item{Key: key, Version: version}, delete: true, ready: make(chan struct{})}
-	if err := b.commit(ctx, w); err != nil {
+	w := &write{Pending: NewPending(), table: table, item: Item{Key: key, Version: version}, delete: true}
+	if err := b.writes.Commit(ctx, w); err != nil {
 		return fmt.Errorf("cannot delete %s/%s: %w", table, key, err)
 	}
 	return nil
@@ -142,66 +137,29 @@ func (b *Bolt) Delete(ctx context.Context, table, key, version string) error {
 
 // Close waits for the writes that have begun and closes the file. It may be repeated.
 func (b *Bolt) Close() error {
-	b.mu.Lock()
-	if !b.closed {
-		b.closed = true
-		close(b.writes)
-	}
-	b.mu.Unlock()
+	b.writes.Close()
 	<-b.done
 	return b.db.Close()
-}
-
-// commit hands a write over and waits until it is durable.
-func (b *Bolt) commit(ctx context.Context, w *write) error {
-	b.mu.RLock()
-	if b.closed {
-		b.mu.RUnlock()
-		return os.ErrClosed
-	}
-	select {
-	case b.writes <- w:
-		b.mu.RUnlock()
-	case <-ctx.Done():
-		b.mu.RUnlock()
-		return ctx.Err()
-	}
-	select {
-	case <-w.ready:
-		return w.err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // commits makes one transaction of all the writes that wait, again and again.
 func (b *Bolt) commits() {
 	defer close(b.done)
-	for w := range b.writes {
-		batch := []*write{w}
-		for more := true; more && len(batch) < maxCommit; {
-			select {
-			case w, ok := <-b.writes:
-				if more = ok; ok {
-					batch = append(batch, w)
-				}
-			default:
-				more = false
-			}
-		}
+	for w := range b.writes.Waiting() {
+		batch := b.writes.Fill([]*write{w}, maxCommit)
 		err := b.db.Update(func(tx *bbolt.Tx) error {
 			for _, w := range batch {
-				if w.err = apply(tx, w); w.err != nil && !errors.Is(w.err, ErrConflict) {
-					return w.err
+				if w.Err = apply(tx, w); w.Err != nil && !errors.Is(w.Err, ErrConflict) {
+					return w.Err
 				}
 			}
 			return nil
 		})
 		for _, w := range batch {
-			if err != nil && w.err == nil {
-				w.err = err // the transaction that it was in did not happen
+			if err != nil && w.Err == nil {
+				w.Err = err // the transaction that it was in did not happen
 			}
-			close(w.ready)
+			w.Done()
 		}
 	}
 }

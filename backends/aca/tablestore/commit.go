@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,13 +30,12 @@ const (
 	maxBytes  = 1 << 20 // of their entities, where there are several; a transaction may have 4 MiB
 )
 
-// write is one change; version and err are valid after ready is closed.
+// write is one change.
 type write struct {
+	store.Pending
 	row     string
 	action  aztables.TransactionAction
 	version string // of what was written
-	err     error
-	ready   chan struct{}
 }
 
 func newPut(row string, item store.Item) (*write, error) {
@@ -43,7 +43,7 @@ func newPut(row string, item store.Item) (*write, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &write{row: row, ready: make(chan struct{}), action: aztables.TransactionAction{ActionType: aztables.TransactionTypeAdd, Entity: raw}}
+	w := &write{Pending: store.NewPending(), row: row, action: aztables.TransactionAction{ActionType: aztables.TransactionTypeAdd, Entity: raw}}
 	if item.Version != "" {
 		w.action.ActionType, w.action.IfMatch = aztables.TransactionTypeUpdateReplace, to.Ptr(azcore.ETag(item.Version))
 	}
@@ -52,7 +52,7 @@ func newPut(row string, item store.Item) (*write, error) {
 
 func newDelete(row, version string) (*write, error) {
 	raw, err := encodeEntity(row, nil)
-	return &write{row: row, ready: make(chan struct{}), action: aztables.TransactionAction{
+	return &write{Pending: store.NewPending(), row: row, action: aztables.TransactionAction{
 		ActionType: aztables.TransactionTypeDelete, Entity: raw, IfMatch: to.Ptr(azcore.ETag(version)),
 	}}, err
 }
@@ -64,9 +64,9 @@ func (w *write) refuse(r *refusal) {
 	switch {
 	case r.status == http.StatusNotFound && w.deletes(): // it is gone already
 	case r.status == http.StatusNotFound || r.status == http.StatusConflict || r.status == http.StatusPreconditionFailed:
-		w.err = store.ErrConflict
+		w.Err = store.ErrConflict
 	default:
-		w.err = r
+		w.Err = r
 	}
 }
 
@@ -79,7 +79,7 @@ func (s *Store) commits() {
 	for open := true; open || len(next) > 0; {
 		if len(next) == 0 {
 			select {
-			case w, ok := <-s.writes:
+			case w, ok := <-s.writes.Waiting():
 				if open = ok; !ok {
 					continue
 				}
@@ -90,23 +90,14 @@ func (s *Store) commits() {
 				}
 			}
 		}
-		for more := open; more && len(next) < maxWrites; {
-			select {
-			case w, ok := <-s.writes:
-				if more, open = ok, ok; ok {
-					next = append(next, w)
-				}
-			default:
-				more = false
-			}
-		}
+		next = s.writes.Fill(next, maxWrites)
 		var batch []*write
 		batch, next = split(next)
 		s.turn.Lock()
 		s.transact(batch)
 		s.turn.Unlock()
 		for _, w := range batch {
-			close(w.ready)
+			w.Done()
 		}
 	}
 }
@@ -138,7 +129,7 @@ func (s *Store) transact(batch []*write) {
 	ctx, cancel := context.WithDeadline(context.Background(), *s.until.Load())
 	defer cancel()
 	l := s.lease
-	l.commit = newID()
+	l.commit = rand.Text()
 	cause := errors.New("there was no time for it")
 	for {
 		sent := time.Now()
@@ -237,7 +228,7 @@ func (s *Store) versions(ctx context.Context, batch []*write) {
 			if s.Reason() == nil {
 				s.lose("what was written cannot be read: %v", short(err)) //nolint:errcheck // it is told below
 			}
-			w.err = s.reason
+			w.Err = s.reason
 			continue
 		}
 		w.version = string(answer.ETag)
@@ -246,7 +237,7 @@ func (s *Store) versions(ctx context.Context, batch []*write) {
 
 func fail(batch []*write, err error) {
 	for _, w := range batch {
-		w.err = err
+		w.Err = err
 	}
 }
 

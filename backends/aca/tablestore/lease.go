@@ -3,8 +3,6 @@ package tablestore
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -159,10 +157,4 @@ func (s *Store) readLease(ctx context.Context) (*lease, error) {
 func (s *Store) renewed(sent time.Time) {
 	until := sent.Add(s.opt.Term)
 	s.until.Store(&until)
-}
-
-func newID() string {
-	b := make([]byte, 16)
-	rand.Read(b) // it never fails
-	return hex.EncodeToString(b)
 }

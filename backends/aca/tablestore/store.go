@@ -13,13 +13,13 @@ package tablestore
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
 	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -62,7 +62,7 @@ type Store struct {
 	log    *slog.Logger
 	table  *aztables.Client
 	id     string // of this holder
-	writes chan *write
+	writes *store.Queue[*write]
 	done   chan struct{} // closed when no commit is made any more
 	lost   chan struct{}
 
@@ -70,8 +70,6 @@ type Store struct {
 	lease lease      // as it was written last; under turn
 	until atomic.Pointer[time.Time]
 
-	mu     sync.RWMutex // held for reading while a write is handed over
-	closed bool
 	reason error // why it is lost; set before lost is closed
 }
 
@@ -103,8 +101,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, fmt.Errorf("cannot open table %s: %w", o.URL, err)
 	}
 	s := &Store{
-		opt: o, log: o.Logger, table: table, id: newID(),
-		writes: make(chan *write, maxWrites), done: make(chan struct{}), lost: make(chan struct{}),
+		opt: o, log: o.Logger, table: table, id: rand.Text(),
+		writes: store.NewQueue[*write](maxWrites), done: make(chan struct{}), lost: make(chan struct{}),
 	}
 	if err := s.acquire(ctx); err != nil {
 		return nil, fmt.Errorf("cannot open table %s: %w", o.URL, err)
@@ -215,7 +213,7 @@ func (s *Store) list(ctx context.Context, table string) ([]store.Item, error) {
 func (s *Store) Put(ctx context.Context, table string, item store.Item) (store.Item, error) {
 	w, err := newPut(rowKey(table, item.Key), item)
 	if err == nil {
-		err = s.commit(ctx, w)
+		err = s.writes.Commit(ctx, w)
 	}
 	if err != nil {
 		return store.Item{}, fmt.Errorf("cannot write %s/%s: %w", table, item.Key, err)
@@ -247,41 +245,13 @@ func (s *Store) delete(ctx context.Context, row, version string) error {
 	if err != nil {
 		return err
 	}
-	return s.commit(ctx, w)
-}
-
-// commit hands a write over and waits until it is durable.
-func (s *Store) commit(ctx context.Context, w *write) error {
-	s.mu.RLock()
-	if s.closed {
-		s.mu.RUnlock()
-		return os.ErrClosed
-	}
-	select {
-	case s.writes <- w:
-		s.mu.RUnlock()
-	case <-ctx.Done():
-		s.mu.RUnlock()
-		return ctx.Err()
-	}
-	select {
-	case <-w.ready:
-		return w.err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return s.writes.Commit(ctx, w)
 }
 
 // Close waits for the writes that have begun and gives the lease up. It may be repeated. A lease that cannot be given up
 // ends by itself.
 func (s *Store) Close() error {
-	s.mu.Lock()
-	first := !s.closed
-	if first {
-		s.closed = true
-		close(s.writes)
-	}
-	s.mu.Unlock()
+	first := s.writes.Close()
 	<-s.done
 	if !first || s.Reason() != nil {
 		return nil

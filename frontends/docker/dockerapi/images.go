@@ -18,6 +18,7 @@ import (
 	"github.com/moby/moby/api/types/storage"
 
 	"github.com/sockerless/sockerless"
+	"github.com/sockerless/sockerless/wire"
 )
 
 // createImage is two operations: a pull, and an import of the body.
@@ -66,7 +67,7 @@ func (a *api) importImage(w http.ResponseWriter, r *request, platform string) er
 		}
 		ref = reference.FamiliarString(reference.TagNameOnly(named))
 	}
-	fullDuplex(w)
+	wire.FullDuplex(w)
 	tar, err := decompressed(r.Body)
 	if err != nil {
 		return err
@@ -84,7 +85,7 @@ func (a *api) loadImages(w http.ResponseWriter, r *request) error {
 	if len(r.query["platform"]) > 0 {
 		return sockerless.Errorf(sockerless.EUNSUPPORTED, "cannot use --platform: an archive's image is loaded as it is")
 	}
-	fullDuplex(w)
+	wire.FullDuplex(w)
 	tar, err := decompressed(r.Body)
 	if err != nil {
 		return err
@@ -95,13 +96,6 @@ func (a *api) loadImages(w http.ResponseWriter, r *request) error {
 		messages = withoutProgress(messages)
 	}
 	return progress(w, messages)
-}
-
-// fullDuplex lets an answer begin while the body still comes; net/http would else drop the rest of the body. The connection
-// has no further request: net/http would panic in it where an image's end came before the body's.
-func fullDuplex(w http.ResponseWriter) {
-	http.NewResponseController(w).EnableFullDuplex() //nolint:errcheck // a writer that cannot do it has read the body
-	w.Header().Set("Connection", "close")
 }
 
 // withoutProgress leaves what a load has done, without the bars on the way.
@@ -307,6 +301,17 @@ type inspectedImage struct {
 	ContainerConfig *container.Config `json:",omitempty"` // below 1.45
 }
 
+// configOf reads what an image's config says, beside the defaults of its containers: the author, the variant, the history.
+func configOf(img *sockerless.Image) (whole dockerspec.DockerOCIImage, err error) {
+	if len(img.Config) == 0 {
+		return whole, nil
+	}
+	if err := json.Unmarshal(img.Config, &whole); err != nil {
+		return whole, sockerless.Errorf(sockerless.EINTERNAL, "cannot read the config of image %s: %w", img.ID, err)
+	}
+	return whole, nil
+}
+
 func (a *api) inspectImage(w http.ResponseWriter, r *request) error {
 	// manifests asks for those of every platform: engines that keep one platform of an image leave them out of the answer,
 	// and clients (compose, since 1.48) then take the image's own id.
@@ -320,12 +325,9 @@ func (a *api) inspectImage(w http.ResponseWriter, r *request) error {
 	if err := hasPlatform(img, r); err != nil {
 		return err
 	}
-	// The author, the variant and what else an image's config says beside the defaults of its containers.
-	var whole dockerspec.DockerOCIImage
-	if len(img.Config) > 0 {
-		if err := json.Unmarshal(img.Config, &whole); err != nil {
-			return sockerless.Errorf(sockerless.EINTERNAL, "cannot read the config of image %s: %w", img.ID, err)
-		}
+	whole, err := configOf(img)
+	if err != nil {
+		return err
 	}
 	out := inspectedImage{
 		InspectResponse: image.InspectResponse{

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/distribution/reference"
-	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -133,11 +132,9 @@ func (a *api) imageHistory(w http.ResponseWriter, r *request) error {
 	if err := hasPlatform(img, r); err != nil {
 		return err
 	}
-	var whole dockerspec.DockerOCIImage
-	if len(img.Config) > 0 {
-		if err := json.Unmarshal(img.Config, &whole); err != nil {
-			return sockerless.Errorf(sockerless.EINTERNAL, "cannot read the config of image %s: %w", img.ID, err)
-		}
+	whole, err := configOf(img)
+	if err != nil {
+		return err
 	}
 	out := []image.HistoryResponseItem{}
 	layers := img.Layers

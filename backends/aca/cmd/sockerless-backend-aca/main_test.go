@@ -136,17 +136,24 @@ func start(t *testing.T, sim *azuresim.Simulator, srv *azuresim.Server, dir stri
 	return r
 }
 
-func TestBackend(t *testing.T) {
+// calm serves a simulated Azure until the test ends.
+func calm(t *testing.T) (*azuresim.Simulator, *azuresim.Server) {
+	t.Helper()
 	sim, err := azuresim.New(azuresim.Calm())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer sim.Close()
+	t.Cleanup(func() { sim.Close() })
 	srv, err := sim.Serve(azuresim.Listen{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer srv.Close()
+	t.Cleanup(func() { srv.Close() })
+	return sim, srv
+}
+
+func TestBackend(t *testing.T) {
+	sim, srv := calm(t)
 	dir := t.TempDir()
 	b := start(t, sim, srv, dir)
 	if b.addr == "" {
@@ -201,16 +208,7 @@ func TestBackend(t *testing.T) {
 // TestRoll replaces a backend on tables by another on an empty folder, as a roll of revisions does: the second takes
 // connections at once, answers when the first has ended, and knows the token and the objects of the first.
 func TestRoll(t *testing.T) {
-	sim, err := azuresim.New(azuresim.Calm())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sim.Close()
-	srv, err := sim.Serve(azuresim.Listen{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer srv.Close()
+	sim, srv := calm(t)
 	state := sim.TableURL(srv, "state")
 	dir := t.TempDir()
 	given := remote.Token{1, 2, 3} // put there by whoever deploys it
@@ -293,16 +291,7 @@ func TestRoll(t *testing.T) {
 
 // A state that cannot be had ends the program with one line.
 func TestStateThatCannotBeHad(t *testing.T) {
-	sim, err := azuresim.New(azuresim.Calm())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sim.Close()
-	srv, err := sim.Serve(azuresim.Listen{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer srv.Close()
+	sim, srv := calm(t)
 	role := azuresim.Assignment{Principal: sim.Operator().ObjectID, Role: "Storage Table Data Contributor", Scope: sim.World().StorageAccountID()}
 	if !sim.Unassign(role) {
 		t.Fatal("the operator does not have the role")
@@ -329,16 +318,7 @@ func TestStateThatCannotBeHad(t *testing.T) {
 
 // Containers in a data folder are not left behind in silence when the state moves to a table.
 func TestFolderWithContainersBesideATable(t *testing.T) {
-	sim, err := azuresim.New(azuresim.Calm())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sim.Close()
-	srv, err := sim.Serve(azuresim.Listen{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer srv.Close()
+	sim, srv := calm(t)
 	dir := t.TempDir()
 	own, err := store.Open(filepath.Join(dir, "state.db"))
 	if err != nil {
