@@ -22,6 +22,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -89,6 +90,7 @@ type incarnation struct {
 	request protocol.StartRequest
 	result  protocol.StartResult
 	process *process
+	killed  atomic.Bool // the grace of a stop has passed
 	drains  []*drain
 	drained sync.WaitGroup
 	oom     *oomWatch
@@ -298,6 +300,7 @@ func (a *Agent) watch(i *incarnation) {
 	i.drained.Wait()
 	exit := i.process.exit()
 	exit.OOM = a.lookForOOM(i)
+	exit.Killed = i.killed.Load() && exit.Signal == int(syscall.SIGKILL)
 	i.process.close()
 
 	a.gate.Lock()
@@ -364,6 +367,7 @@ func (a *Agent) stop(_ context.Context, req protocol.StopRequest) (struct{}, err
 				select {
 				case <-i.process.done:
 				case <-time.After(req.Grace):
+					i.killed.Store(true)
 					i.process.signal(syscall.SIGKILL) // its end kills the others
 				}
 			}()

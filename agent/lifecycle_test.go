@@ -108,8 +108,8 @@ func TestStop(t *testing.T) {
 		{"the signal ends it", "exec sleep 1000", protocol.StopRequest{Signal: "SIGTERM", Grace: time.Minute}, protocol.Exit{Code: 143, Signal: 15}},
 		{"another signal", "exec sleep 1000", protocol.StopRequest{Signal: "QUIT", Grace: time.Minute}, protocol.Exit{Code: 131, Signal: 3}},
 		{"it exits by itself", "trap 'exit 7' TERM; echo up; while :; do sleep 0.01; done", protocol.StopRequest{Signal: "15", Grace: time.Minute}, protocol.Exit{Code: 7}},
-		{"it is killed after the grace", "trap '' TERM; echo up; while :; do sleep 0.01; done", protocol.StopRequest{Signal: "TERM", Grace: 50 * time.Millisecond}, protocol.Exit{Code: 137, Signal: 9}},
-		{"no grace", "trap '' TERM; echo up; while :; do sleep 0.01; done", protocol.StopRequest{Signal: "TERM"}, protocol.Exit{Code: 137, Signal: 9}},
+		{"it is killed after the grace", "trap '' TERM; echo up; while :; do sleep 0.01; done", protocol.StopRequest{Signal: "TERM", Grace: 50 * time.Millisecond}, protocol.Exit{Code: 137, Signal: 9, Killed: true}},
+		{"no grace", "trap '' TERM; echo up; while :; do sleep 0.01; done", protocol.StopRequest{Signal: "TERM"}, protocol.Exit{Code: 137, Signal: 9, Killed: true}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := newBox(t, boxOptions{})
@@ -123,7 +123,7 @@ func TestStop(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := b.exited(1)
-			if got.Code != test.want.Code || got.Signal != test.want.Signal {
+			if got.Code != test.want.Code || got.Signal != test.want.Signal || got.Killed != test.want.Killed {
 				t.Errorf("exit %+v, want %+v", got, test.want)
 			}
 		})

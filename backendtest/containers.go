@@ -10,6 +10,7 @@ import (
 	"time"
 
 	docker "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 
 	"github.com/sockerless/sockerless"
 )
@@ -252,6 +253,7 @@ var stopping = []test{
 		s.refused(s.b.Containers.Stop(s.Context(), id, sockerless.StopOptions{}), sockerless.ENOTMODIFIED)
 	}},
 	{"killed after the grace", func(s *session) {
+		since := time.Now()
 		id := s.create(script("trap '' TERM; echo ready; while :; do sleep 0.05; done"))
 		s.start(id)
 		s.awaitLog(id, "ready")
@@ -260,6 +262,8 @@ var stopping = []test{
 			s.Fatal(err)
 		}
 		s.same("exit code", s.find(id).State.ExitCode, 137)
+		opt := sockerless.EventOptions{Since: since, Filters: sockerless.Filters{"container": {id}}}
+		s.same("events", strings.Join(s.tell(opt, events.ActionStop), " "), "create start kill kill die stop")
 	}},
 	{"by the container's own stop signal", func(s *session) {
 		id := s.create(script("trap 'exit 4' USR1; echo ready; while :; do sleep 0.05; done"),

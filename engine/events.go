@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/moby/moby/api/types/events"
@@ -39,6 +40,11 @@ func (c *container) event(action events.Action, more map[string]string) {
 	if action == events.ActionDie {
 		c.networkEvents(events.ActionDisconnect)
 	}
+}
+
+// killed tells that a signal was sent. c.mu is held.
+func (c *container) killed(sig syscall.Signal) {
+	c.event(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
 }
 
 // minorEvent tells what happened to a container, as something that is not missed. c.mu is held.

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"syscall"
 	"time"
 
 	docker "github.com/moby/moby/api/types/container"
@@ -109,7 +110,7 @@ func (c *container) exited(e protocol.Event) error {
 	case e.Leaving:
 		next = stageEnding
 	}
-	return c.end(ending{code: e.Exit.Code, next: next, also: func(rec *record) {
+	return c.end(ending{code: e.Exit.Code, killed: e.Exit.Killed, next: next, also: func(rec *record) {
 		rec.State.OOMKilled, rec.State.FinishedAt = e.Exit.OOM, e.Exit.Time.UTC()
 		rec.Run.LastEvent = e.Seq
 		switch {
@@ -147,6 +148,7 @@ func (r *run) lost(a answer) {
 type ending struct {
 	code   int
 	reason string // for State.Error
+	killed bool   // because the grace of a stop had passed
 	next   stage
 	cause  error         // what the asker of a start is told that has come to this end
 	also   func(*record) // what else is to be stored, a restart to come for example
@@ -168,6 +170,9 @@ func (c *container) end(x ending) error {
 	})
 	if err != nil {
 		return err
+	}
+	if x.killed {
+		c.killed(syscall.SIGKILL)
 	}
 	c.event(events.ActionDie, exitAttributes(x.code, c.rec.State.StartedAt))
 	if c.attempt != nil {

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -59,7 +58,7 @@ func (s containerService) Remove(_ context.Context, ref string, opt sockerless.R
 	case restarting:
 		c.stopped(c.rec.State.ExitCode)
 	case running:
-		c.event(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(syscall.SIGKILL))})
+		c.killed(syscall.SIGKILL)
 		c.event(events.ActionDie, exitAttributes(codeKilled, c.rec.State.StartedAt))
 		c.stopped(codeKilled)
 	}

@@ -74,7 +74,7 @@ func (c *container) stop(opt sockerless.StopOptions) (<-chan struct{}, error) {
 		return ended, nil
 	}
 	if !c.restarting() {
-		c.event(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
+		c.killed(sig)
 	}
 	r, w, resume := c.run, c.awaitEnd(), c.final(sig)
 	// Not the asker's context: who asks for a stop and leaves has asked for it all the same.
@@ -313,7 +313,7 @@ func (s containerService) Signal(ctx context.Context, ref, name string) error {
 		return err
 	}
 	if !restarting {
-		c.event(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
+		c.killed(sig)
 	}
 	if c.rec.Run.Stage != stageRunning {
 		defer c.mu.Unlock()

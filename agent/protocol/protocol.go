@@ -211,6 +211,7 @@ type Exit struct {
 	Code   int // the exit status, or 128 and the signal
 	Signal int // 0 if it exited by itself
 	OOM    bool
+	Killed bool // by the agent, because the grace of a stop had passed
 	Time   time.Time
 }
 

@@ -88,13 +88,12 @@ var elsewhere = []Explanation{
 	{Calls: "life: create without an image|life: remove one without an image", At: "*", Why: "a container without an image has no files, and none can be brought to the cloud alone"},
 	{Calls: "*", At: "body.pids_stats.limit", Docker: absent, Why: "the limit of the platform"},
 	{Calls: "system: version", At: "body.BuildTime|body.GitCommit|body.KernelVersion|body.Components*", Why: "the parts are others: engine, driver, frontend"},
-	{Calls: "system: info", At: "*", Why: "the engine is another: no kernel, cgroups, runtimes and registries of a machine are told"},
+	{Calls: "system: info", At: "body.BridgeNf*|body.CgroupVersion|body.Plugins.*|body.RegistryConfig.*|body.Runtimes.*|body.SecurityOptions*|body.Warnings", Why: "the engine is another: no kernel, cgroups, runtimes and registries of a machine are told"},
 	{Calls: "images: import from a source that is none", At: "body", Why: "the image is pushed to the registry, which is told"},
 	{Calls: "images: remove what was imported", At: "body[2]", Ours: absent, Why: "layers are the registry's"},
 	{Calls: "images: list tags", At: "body[0].RepoTags*", Why: "the order of tags says nothing"},
-	{Calls: "files: changes", At: "*", Why: "a folder counts as changed if something was added to it or removed; dockerd counts what it has copied up"},
-	{Calls: "events: events of one that ignores the end", At: "*", Why: "the agent kills when the grace has passed: the die that follows tells it, no kill of its own"},
-	{Calls: "events: events of networks", At: "*", Why: "20.10 tells twice that a running container is disconnected"},
+	{Calls: "files: changes", At: "body[*", Why: "a folder counts as changed if something was added to it or removed; dockerd counts what it has copied up"},
+	{Calls: "events: events of networks", At: "body[3]*|body[4]", Why: "20.10 tells twice that a running container is disconnected"},
 }
 
 // chosen are the differences that are ours.
