@@ -58,10 +58,8 @@ func (a *storageAccount) settle(r *armRequest, res *resource, prior properties) 
 		return armErrorf(http.StatusBadRequest, "AccountNameInvalid", "%s is not a valid storage account name. Storage account name must be between 3 and 24 characters in length and use numbers and lower-case letters only.", res.Name)
 	}
 	// The name is one of all of Azure; the groups of this subscription are what can be seen of it.
-	for _, other := range r.sim.resources {
-		if other.kind == storageAccounts && other.Name == res.Name && !strings.EqualFold(other.ID, res.ID) {
-			return armErrorf(http.StatusConflict, "StorageAccountAlreadyTaken", "The storage account named %s is already taken.", res.Name)
-		}
+	if prior == nil && r.sim.tables[res.Name] != nil {
+		return armErrorf(http.StatusConflict, "StorageAccountAlreadyTaken", "The storage account named %s is already taken.", res.Name)
 	}
 	if name, _ := res.SKU["name"].(string); name == "" {
 		return armErrorf(http.StatusBadRequest, "InvalidRequestPropertyValue", "The property 'sku.name' was not specified in the input.")
@@ -79,6 +77,11 @@ func (a *storageAccount) settle(r *armRequest, res *resource, prior properties) 
 		return nil
 	}
 	a.CreationTime, res.keys = time.Now().UTC().Format(time.RFC3339), []string{newKey(), newKey()}
+	tables, err := openTables(r.sim, res.ID, "")
+	if err != nil {
+		return err
+	}
+	r.sim.tables[res.Name] = tables
 	return nil
 }
 

@@ -3,6 +3,7 @@ package azuresim
 import (
 	"crypto/subtle"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -71,7 +72,7 @@ func (g *registry) may(u registryUser, action string) bool {
 	case !known:
 		return false
 	case u.principal != nil:
-		return g.sim.access.allowed(u.principal.ObjectID, right, g.sim.world.RegistryID())
+		return g.sim.access.allowed(u.principal.ObjectID, right, g.id)
 	case u.account != "":
 		return true
 	}
@@ -84,11 +85,11 @@ func (g *registry) refreshToken(p *Principal) (string, error) {
 		return "", fmt.Errorf("cannot sign a registry token: the identity does not exist")
 	}
 	return g.sim.entra.sign(claims{RegisteredClaims: jwt.RegisteredClaims{Issuer: acrIssuer, Subject: p.ClientID},
-		Audience: g.sim.world.Registry, ObjectID: p.ObjectID, Tenant: g.sim.world.Tenant, Grant: "refresh_token"}, acrRefreshLife)
+		Audience: g.name, ObjectID: p.ObjectID, Tenant: g.sim.world.Tenant, Grant: "refresh_token"}, acrRefreshLife)
 }
 
 func (g *registry) accessToken(u registryUser, access []registryAccess) (string, error) {
-	c := claims{RegisteredClaims: jwt.RegisteredClaims{Issuer: acrIssuer, Subject: u.name()}, Audience: g.sim.world.Registry,
+	c := claims{RegisteredClaims: jwt.RegisteredClaims{Issuer: acrIssuer, Subject: u.name()}, Audience: g.name,
 		Account: u.account, Grant: "access_token", Access: access}
 	if u.principal != nil {
 		c.ObjectID = u.principal.ObjectID
@@ -167,7 +168,7 @@ func (g *registry) credentials(r *http.Request, a registryAccess) (registryUser,
 		return registryUser{}, nil, g.unauthorized(r, a, "")
 	}
 	c, err := g.sim.entra.read(raw, acrIssuer)
-	if err != nil || c.Grant != "access_token" || c.Audience != g.sim.world.Registry {
+	if err != nil || c.Grant != "access_token" || c.Audience != g.name {
 		return registryUser{}, nil, g.unauthorized(r, a, "invalid_token")
 	}
 	granted := append([]registryAccess{}, c.Access...)
@@ -199,7 +200,7 @@ func (g *registry) login(name, password string) (registryUser, bool) {
 
 func (g *registry) readRefresh(raw string) *Principal {
 	c, err := g.sim.entra.read(raw, acrIssuer)
-	if err != nil || c.Grant != "refresh_token" || c.Audience != g.sim.world.Registry {
+	if err != nil || c.Grant != "refresh_token" || c.Audience != g.name {
 		return nil
 	}
 	return g.sim.entra.byObjectID(c.ObjectID)
@@ -236,6 +237,10 @@ func (g *registry) exchange(w http.ResponseWriter, r *http.Request) error {
 	p := g.sim.entra.byObjectID(c.ObjectID)
 	if p == nil {
 		return acrTokenError(http.StatusUnauthorized, "UNAUTHORIZED", "the access token's principal does not exist")
+	}
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(actionOf)), func(action string) bool { return g.may(registryUser{principal: p}, action) }) {
+		// az acr login tells it as CONNECTIVITY_REFRESH_TOKEN_ERROR: access to the registry was denied.
+		return acrTokenError(http.StatusUnauthorized, "UNAUTHORIZED", "authentication required, visit https://aka.ms/acr/authorization for more information.")
 	}
 	token, err := g.refreshToken(p)
 	if err != nil {

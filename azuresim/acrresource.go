@@ -11,7 +11,6 @@ var acrVersions = []string{"2023-07-01", "2025-04-01", "2025-11-01"}
 
 const registryPattern = groupPattern + "/providers/Microsoft.ContainerRegistry/registries/{registry}"
 
-// Every registry of the subscription has the one login server and the content of the simulator's.
 var registries = &resourceType{name: "Microsoft.ContainerRegistry/registries", pattern: registryPattern,
 	versions: acrVersions, created: http.StatusCreated, async: true, fresh: func() properties { return &registryResource{} }}
 
@@ -54,12 +53,15 @@ func (g *registryResource) settle(r *armRequest, res *resource, prior properties
 	default:
 		return armErrorf(http.StatusBadRequest, "InvalidSku", "The SKU '%s' of the registry is invalid.", sku)
 	}
-	g.LoginServer, g.DataEndpointHostNames = r.sim.loginServer(r.Request), []string{}
-	g.CreationDate = time.Now().UTC().Format(time.RFC3339)
+	g.DataEndpointHostNames = []string{}
 	if old, ok := prior.(*registryResource); ok {
-		g.CreationDate = old.CreationDate
+		g.CreationDate, g.LoginServer = old.CreationDate, old.LoginServer
+		return nil
 	}
-	return nil
+	g.CreationDate = time.Now().UTC().Format(time.RFC3339)
+	server, err := r.sim.logins.open(r.sim, res.ID)
+	g.LoginServer = server
+	return err
 }
 
 // listReplications answers none: they are for the Premium tier, and there is one region here.

@@ -17,6 +17,8 @@ import (
 //	DELETE /_sim/faults               forgets every fault
 //	POST   /_sim/preempt              {"execution": NAME}: takes its replica away
 //	POST   /_sim/assignments          Assignment: adds it; DELETE with the same body removes it
+//	POST   /_sim/principals           {"name": NAME}: makes an application, with no rights; answers the Principal
+//	POST   /_sim/machines             {"identity": ARM ID}: {"IDENTITY_ENDPOINT", "IDENTITY_HEADER"} of a machine that has it
 //
 // Only clients on loopback that address loopback are answered: the containers of replicas reach the simulator under another name.
 func (s *Simulator) serveAdmin(w http.ResponseWriter, r *http.Request) {
@@ -86,6 +88,26 @@ func (s *Simulator) serveAdmin(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		done(nil)
+	case "POST /_sim/principals":
+		var body struct {
+			Name string `json:"name"`
+		}
+		if decode(&body) {
+			writeJSON(w, http.StatusOK, s.AddServicePrincipal(body.Name))
+		}
+	case "POST /_sim/machines":
+		var body struct {
+			Identity string `json:"identity"`
+		}
+		if !decode(&body) {
+			return
+		}
+		header, err := s.Machine(body.Identity)
+		if err != nil {
+			fail(err)
+			return
+		}
+		writeJSON(w, http.StatusOK, map[string]string{"IDENTITY_ENDPOINT": s.baseURL(r) + "/msi/token", "IDENTITY_HEADER": header})
 	default:
 		http.Error(w, "there is no such route of the simulator", http.StatusNotFound)
 	}

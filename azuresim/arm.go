@@ -40,7 +40,7 @@ var (
 	usageVersions     = appVersions[1:] // 2023-05-01 does not have them
 	workspaceVersions = []string{"2020-08-01", "2022-10-01", "2023-09-01", "2025-02-01", "2025-07-01"}
 	identityVersions  = []string{"2018-11-30", "2023-01-31", "2024-11-30"}
-	groupVersions     = []string{"2020-06-01", "2021-04-01", "2022-09-01", "2023-07-01", "2024-03-01", "2025-04-01"}
+	groupVersions     = []string{"2020-06-01", "2021-04-01", "2022-09-01", "2022-12-01", "2023-07-01", "2024-03-01", "2025-04-01"}
 )
 
 // detailedStatusSince is the first stable version with exit codes in an execution.
@@ -144,12 +144,8 @@ func (s *Simulator) answerARM(w http.ResponseWriter, r *http.Request, path strin
 	}
 	noteIdentity(r.Context(), who.Name)
 	segments := strings.Split(strings.Trim(path, "/"), "/")
-	if len(segments) < 2 || !strings.EqualFold(segments[1], s.world.Subscription) {
-		name := ""
-		if len(segments) > 1 {
-			name = segments[1]
-		}
-		return armErrorf(http.StatusNotFound, "SubscriptionNotFound", "The subscription '%s' could not be found.", name)
+	if len(segments) > 1 && !strings.EqualFold(segments[1], s.world.Subscription) {
+		return armErrorf(http.StatusNotFound, "SubscriptionNotFound", "The subscription '%s' could not be found.", segments[1])
 	}
 	q := r.URL.Query()
 	version := q.Get("api-version")

@@ -3,8 +3,8 @@
 //
 // A Simulator is one http.Handler for everything: Azure Resource Manager with Microsoft.App jobs, their executions and
 // environments, and with what Terraform makes around them (groups, networks, private DNS zones, workspaces, storage accounts
-// and shares, registries, identities, role assignments), which is kept until the simulator ends; Entra's token endpoint and the managed identity endpoint; Log Analytics queries; an OCI registry behind
-// ACR's token flow; the cloud's metadata document. Serve gives it addresses for http and https, and a DNS zone in which
+// and shares, registries, identities, role assignments), which is kept until the simulator ends; Entra's token endpoint and the managed identity endpoint; Log Analytics queries of every
+// workspace; Table storage of every account; OCI registries behind ACR's token flow, each at an address of its own; the cloud's metadata document. Serve gives it addresses for http and https, and a DNS zone in which
 // executions have names. What runs the replicas is a Runtime, see package azuresim/runtime. Nothing here knows the
 // driver: the two must not share their mistakes.
 //

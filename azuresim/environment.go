@@ -235,10 +235,14 @@ func deleteEnvironment(r *armRequest) error {
 	if err != nil {
 		return r.answer(http.StatusNoContent, nil)
 	}
+	jobs := 0
 	for _, j := range r.sim.jobs {
 		if strings.EqualFold(j.body.Properties.EnvironmentID, e.ID) {
-			return armErrorf(http.StatusConflict, "ManagedEnvironmentHasContainerApps", "The environment '%s' cannot be deleted: the job '%s' is in it.", e.Name, j.name)
+			jobs++
 		}
+	}
+	if jobs > 0 {
+		return armErrorf(http.StatusConflict, "ManagedEnvironmentHasContainerAppsJobs", "The specified environment %s cannot be deleted because it still contains %d Container Apps Jobs.", e.Name, jobs)
 	}
 	e.Properties.provisioning("Deleting")
 	return r.remove("Microsoft.App/managedEnvironments", e.ID)

@@ -539,7 +539,11 @@ func (k jobKeychain) Resolve(resource authn.Resource) (authn.Authenticator, erro
 			password, _ := c.secret(reg.PasswordSecretRef)
 			return authn.FromConfig(authn.AuthConfig{Username: reg.Username, Password: password}), nil
 		}
-		token, err := k.run.sim.registry.refreshToken(k.run.sim.entra.byResourceID(reg.Identity))
+		registry := k.run.sim.registryOf(reg.Server)
+		if registry == nil {
+			return nil, fmt.Errorf("the registry %s does not exist", reg.Server)
+		}
+		token, err := registry.refreshToken(k.run.sim.entra.byResourceID(reg.Identity))
 		if err != nil {
 			return nil, err
 		}

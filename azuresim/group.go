@@ -14,10 +14,21 @@ var resourceGroups = &resourceType{name: "Microsoft.Resources/subscriptions/reso
 	created: http.StatusCreated, fresh: func() properties { return &groupProperties{} }}
 
 var groupRoutes = []armRoute{
+	{"GET", "subscriptions", "", 1, groupVersions, listSubscriptions}, // whoever asks sees what it has a right on
 	{"GET", groupPattern, "Microsoft.Resources/subscriptions/resourceGroups/read", 4, groupVersions, getGroup},
 	{"PUT", groupPattern, "Microsoft.Resources/subscriptions/resourceGroups/write", 4, groupVersions, resourceGroups.put},
 	{"DELETE", groupPattern, "Microsoft.Resources/subscriptions/resourceGroups/delete", 4, groupVersions, deleteGroup},
 	{"GET", groupPattern + "/resources", "Microsoft.Resources/subscriptions/resourceGroups/read", 4, groupVersions, listGroup},
+}
+
+// listSubscriptions answers the subscription to whoever has a right on something in it.
+func listSubscriptions(r *armRequest) error {
+	w, all := r.sim.world, []map[string]any{}
+	if slices.ContainsFunc(r.sim.access.list(), func(as Assignment) bool { return as.Principal == r.who.ObjectID }) {
+		all = append(all, map[string]any{"id": w.SubscriptionID(), "subscriptionId": w.Subscription, "tenantId": w.Tenant,
+			"displayName": "AzureSim", "state": "Enabled", "authorizationSource": "RoleBased"})
+	}
+	return page(r, all)
 }
 
 var groupName = regexp.MustCompile(`^[-\w._()]{0,89}[-\w_()]$`)

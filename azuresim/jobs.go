@@ -284,10 +284,11 @@ func (r *armRequest) checkLinks(b *jobBody) error {
 		if who == nil {
 			return badRequest("ContainerAppRegistryIdentityNotAssigned", "The identity '%s' of registry '%s' is not assigned to the job.", reg.Identity, reg.Server)
 		}
-		if !s.ownRegistry(reg.Server) {
+		registry := s.registryOf(reg.Server)
+		if registry == nil {
 			return badRequest("ContainerAppRegistryServerInvalid", "The registry '%s' is no Azure container registry; an identity cannot pull from it.", reg.Server)
 		}
-		if !s.access.allowed(who.ObjectID, actionPull, s.world.RegistryID()) {
+		if !s.access.allowed(who.ObjectID, actionPull, registry.id) {
 			return badRequest("InvalidParameterValueInContainerTemplate", "The following field(s) are either invalid or missing. Field 'configuration.registries' is invalid with details: 'unable to pull from registry %s using Managed identity %s: UNAUTHORIZED: authentication required, visit https://aka.ms/acr/authorization for more information.';.", reg.Server, reg.Identity)
 		}
 	}
@@ -317,12 +318,6 @@ func (r *armRequest) checkIdentity(id *jobIdentity) error {
 		}
 	}
 	return nil
-}
-
-// ownRegistry tells whether server is the simulated ACR.
-func (s *Simulator) ownRegistry(server string) bool {
-	plain, _ := s.addr.get()
-	return s.ownHost(server) && portOf(server) == portOf(plain)
 }
 
 func listJobSecrets(r *armRequest) error {

@@ -30,13 +30,15 @@ const (
 // fieldLimit is where Log Analytics cuts a text column.
 const fieldLimit = 32 << 10
 
-// logStore is the Log Analytics workspace. Tables and columns exist from their first row on, and a row is there once
-// its ingestion is over.
+// logStore is what the Log Analytics workspaces have. Tables and columns exist from their first row on, and a row is
+// there once its ingestion is over.
 type logStore struct {
 	sim    *Simulator
 	mu     sync.Mutex
-	tables map[string]*logTable
+	tables map[logTableKey]*logTable
 }
+
+type logTableKey struct{ workspace, table string } // workspace: its customer id, in lower case
 
 type logTable struct {
 	columns []logColumn
@@ -63,7 +65,9 @@ var standardColumns = []logColumn{
 	{name: "Computer", kind: typeString}, {name: "RawData", kind: typeString}, {name: "Type", kind: typeString}, {name: "_ResourceId", kind: typeString},
 }
 
-func newLogStore(s *Simulator) *logStore { return &logStore{sim: s, tables: map[string]*logTable{}} }
+func newLogStore(s *Simulator) *logStore {
+	return &logStore{sim: s, tables: map[logTableKey]*logTable{}}
+}
 
 // consoleRow is one line of a container.
 type consoleRow struct {
@@ -81,10 +85,7 @@ type systemRow struct {
 
 // console takes a line; it becomes a row after the ingestion delay. An environment without a workspace drops it.
 func (l *logStore) console(r consoleRow) {
-	if !strings.EqualFold(r.workspace, l.sim.world.WorkspaceCustomerID) {
-		return
-	}
-	l.ingest(consoleTable, map[string]any{
+	l.ingest(r.workspace, consoleTable, map[string]any{
 		"Category": "ContainerAppConsoleLogs", "ContainerGroupName_s": r.replica, "ContainerJobName_s": r.job,
 		"ContainerImage_s": r.image, "ContainerName_s": r.container, "EnvironmentName_s": r.environment,
 		"Log_s": r.line[:min(len(r.line), fieldLimit)], "Stream_s": r.stream, "time_t": ticks(r.time),
@@ -95,9 +96,6 @@ func (l *logStore) console(r consoleRow) {
 
 // system takes an event of the system log.
 func (l *logStore) system(r systemRow) {
-	if !strings.EqualFold(r.workspace, l.sim.world.WorkspaceCustomerID) {
-		return
-	}
 	row := map[string]any{
 		"Category": "ContainerAppSystemLogs", "JobName_s": r.job, "ExecutionName_s": r.execution, "EnvironmentName_s": r.environment,
 		"EventSource_s": "ContainerAppController", "Reason_s": r.event.Reason, "Log_s": r.event.Message, "Type_s": r.event.Type,
@@ -109,30 +107,34 @@ func (l *logStore) system(r systemRow) {
 	if r.event.Container != "" {
 		row["ContainerName_s"] = r.event.Container
 	}
-	l.ingest(systemTable, row)
+	l.ingest(r.workspace, systemTable, row)
 }
 
-func (l *logStore) ingest(table string, row map[string]any) {
+func (l *logStore) ingest(workspace, table string, row map[string]any) {
+	if _, ok := l.sim.workspaceOf("/workspaces/" + workspace); !ok {
+		return
+	}
 	at := time.Now().Add(l.sim.dice.in(l.sim.delays.Ingestion))
-	row["TenantId"], row["SourceSystem"], row["TimeGenerated"] = l.sim.world.WorkspaceCustomerID, "RestAPI", ticks(at)
+	row["TenantId"], row["SourceSystem"], row["TimeGenerated"] = workspace, "RestAPI", ticks(at)
 	row["Type"] = table
 	for _, empty := range []string{"MG", "ManagementGroupName", "Computer", "RawData", "_ResourceId"} {
 		row[empty] = ""
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.add(table, at, row)
+	l.add(workspace, table, at, row)
 }
 
 // ticks cuts an instant to the 100 ns that Log Analytics keeps.
 func ticks(t time.Time) time.Time { return t.UTC().Truncate(100) }
 
 // add appends a row; l.mu is held.
-func (l *logStore) add(table string, ingested time.Time, row map[string]any) {
-	t := l.tables[table]
+func (l *logStore) add(workspace, table string, ingested time.Time, row map[string]any) {
+	key := logTableKey{strings.ToLower(workspace), table}
+	t := l.tables[key]
 	if t == nil {
 		t = &logTable{columns: slices.Clone(standardColumns)}
-		l.tables[table] = t
+		l.tables[key] = t
 	}
 	r := logRow{ingested: ingested}
 	for _, name := range slices.Sorted(maps.Keys(row)) {
@@ -175,7 +177,7 @@ func kindOfColumn(name string) kqlType {
 	return typeString
 }
 
-// LoadRows puts recorded rows into the workspace, as if they had been ingested already; a value is a string as the
+// LoadRows puts recorded rows into the world's workspace, as if they had been ingested already; a value is a string as the
 // query API's clients print it, or has its JSON type. The table comes from each row's Type.
 func (s *Simulator) LoadRows(rows []map[string]any) error {
 	s.logs.mu.Lock()
@@ -196,7 +198,7 @@ func (s *Simulator) LoadRows(rows []map[string]any) error {
 			}
 			typed[name] = value
 		}
-		s.logs.add(table, time.Time{}, typed)
+		s.logs.add(s.world.WorkspaceCustomerID, table, time.Time{}, typed)
 	}
 	return nil
 }
@@ -218,11 +220,18 @@ func parseCell(kind kqlType, v any) (any, error) {
 	return text, nil
 }
 
-// snapshot is the table as a query sees it now; false if it does not exist yet.
-func (l *logStore) snapshot(table string, span timespan, now time.Time) (relation, bool) {
+// drop forgets what a workspace has.
+func (l *logStore) drop(workspace string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	t := l.tables[table]
+	maps.DeleteFunc(l.tables, func(key logTableKey, _ *logTable) bool { return key.workspace == strings.ToLower(workspace) })
+}
+
+// snapshot is the table as a query sees it now; false if it does not exist yet.
+func (l *logStore) snapshot(workspace, table string, span timespan, now time.Time) (relation, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.tables[logTableKey{strings.ToLower(workspace), table}]
 	var rel relation
 	if t == nil {
 		return rel, false
@@ -270,7 +279,7 @@ func (r *logRow) cell(i int) any {
 func (l *logStore) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.tables = map[string]*logTable{}
+	clear(l.tables)
 }
 
 // logsError is an error as the query API answers it.
@@ -322,11 +331,11 @@ func (s *Simulator) queryLogs(w http.ResponseWriter, r *http.Request, path strin
 		return nil, err
 	}
 	noteIdentity(r.Context(), who.Name)
-	workspace, byCustomerID := strings.CutPrefix(path, "/workspaces/")
-	if byCustomerID && !strings.EqualFold(workspace, s.world.WorkspaceCustomerID) || !byCustomerID && !strings.EqualFold(path, s.world.WorkspaceID()) {
+	workspace, ok := s.workspaceOf(path)
+	if !ok {
 		return nil, &logsError{status: http.StatusNotFound, code: "PathNotFoundError", message: "The workspace could not be found"}
 	}
-	if !s.access.allowed(who.ObjectID, "Microsoft.OperationalInsights/workspaces/query/read", s.world.WorkspaceID()) {
+	if !s.access.allowed(who.ObjectID, "Microsoft.OperationalInsights/workspaces/query/read", workspace.id) {
 		return nil, &logsError{status: http.StatusForbidden, code: "InsufficientAccessError", message: "The provided credentials have insufficient access to perform the requested operation"}
 	}
 	if s.dice.chance(s.chance.throttle) {
@@ -345,13 +354,13 @@ func (s *Simulator) queryLogs(w http.ResponseWriter, r *http.Request, path strin
 		return nil, badQuery("A query is required", nil)
 	}
 	if len(q.Workspaces) > 0 {
-		return nil, badQuery("azuresim has one workspace; 'workspaces' must be empty", nil)
+		return nil, badQuery("azuresim queries one workspace at a time; 'workspaces' must be empty", nil)
 	}
 	span, err := parseTimespan(q.Timespan, time.Now())
 	if err != nil {
 		return nil, badQuery("The timespan '"+q.Timespan+"' is not valid", nil)
 	}
-	rel, err := s.logs.run(q.Query, span)
+	rel, err := s.logs.run(workspace.customerID, q.Query, span)
 	if err != nil {
 		return nil, err
 	}
@@ -393,13 +402,13 @@ func (s *Simulator) authenticateLogs(r *http.Request) (*Principal, error) {
 }
 
 // run evaluates a query. In an unkind simulator rows without an order come in none.
-func (l *logStore) run(query string, span timespan) (relation, error) {
+func (l *logStore) run(workspace, query string, span timespan) (relation, error) {
 	q, err := parseKQL(query)
 	if err != nil {
 		return relation{}, err
 	}
 	now := time.Now()
-	rel, ok := l.snapshot(q.table, span, now)
+	rel, ok := l.snapshot(workspace, q.table, span, now)
 	if !ok {
 		return relation{}, semantic("SEM0100", "'%s' operator: Failed to resolve table or column expression named '%s'", q.firstOperator(), q.table)
 	}

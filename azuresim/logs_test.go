@@ -284,15 +284,15 @@ func TestReplicasWriteLogs(t *testing.T) {
 func TestTableIsBounded(t *testing.T) {
 	l := newLogStore(nil)
 	for i := range rowsKept + 10 {
-		l.add("T_CL", time.Time{}, map[string]any{"Log_s": "x", "N_d": float64(i)})
+		l.add("w", "T_CL", time.Time{}, map[string]any{"Log_s": "x", "N_d": float64(i)})
 	}
-	table := l.tables["T_CL"]
+	table := l.tables[logTableKey{"w", "T_CL"}]
 	if n := len(table.rows); n != rowsKept || table.bytes != rowsKept {
 		t.Errorf("%d rows of %d bytes", n, table.bytes)
 	}
 	long := strings.Repeat("y", bytesKept/4)
 	for range 6 {
-		l.add("T_CL", time.Time{}, map[string]any{"Log_s": long})
+		l.add("w", "T_CL", time.Time{}, map[string]any{"Log_s": long})
 	}
 	if table.bytes > bytesKept || len(table.rows) > 4 {
 		t.Errorf("%d rows of %d bytes", len(table.rows), table.bytes)

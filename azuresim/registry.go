@@ -16,10 +16,11 @@ import (
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// registry is the OCI distribution API of the simulated ACR, over a blobStore.
+// registry is the OCI distribution API of a simulated ACR, over a blobStore.
 type registry struct {
-	sim   *Simulator
-	store *blobStore
+	sim      *Simulator
+	id, name string // of the resource: its ARM id, and the audience of its tokens
+	store    *blobStore
 }
 
 // Limits of what one request may bring.
@@ -28,12 +29,12 @@ const (
 	blobLimit     = 32 << 30
 )
 
-func openRegistry(s *Simulator, dir string) (*registry, error) {
+func openRegistry(s *Simulator, id, dir string) (*registry, error) {
 	store, err := openBlobStore(dir)
 	if err != nil {
 		return nil, err
 	}
-	return &registry{sim: s, store: store}, nil
+	return &registry{sim: s, id: id, name: id[strings.LastIndexByte(id, '/')+1:], store: store}, nil
 }
 
 // Names and tags as the distribution specification has them.
@@ -93,6 +94,9 @@ func (g *registry) answer(w http.ResponseWriter, r *http.Request, path string) e
 		}
 		writeJSON(w, http.StatusOK, map[string]any{})
 		return nil
+	}
+	if !registryPath(path) {
+		return &registryError{status: http.StatusNotFound, code: "NOT_FOUND", message: "there is nothing at '" + path + "'"}
 	}
 	rest := strings.TrimPrefix(path, "/v2/")
 	for _, route := range []struct {

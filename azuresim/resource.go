@@ -224,6 +224,7 @@ func (s *Simulator) forget(id string) {
 		if res := s.resources[key]; within(res.ID, id) {
 			delete(s.resources, key)
 			s.entra.remove(res.ID)
+			s.forgetContent(res)
 			if network := s.resources[lowerParent(lowerParent(key))]; network != nil && res.kind == subnets {
 				network.Properties.(*virtualNetwork).drop(res.ID)
 			}
@@ -235,6 +236,20 @@ func (s *Simulator) forget(id string) {
 		}
 	}
 	s.forgetAssignments(id)
+}
+
+// forgetContent removes what the data plane has of a resource; s.mu is held.
+func (s *Simulator) forgetContent(res *resource) {
+	switch p := res.Properties.(type) {
+	case *workspace:
+		s.logs.drop(p.CustomerID)
+	case *storageAccount:
+		delete(s.tables, res.Name)
+	case *registryResource:
+		if err := s.logins.forget(res.ID); err != nil {
+			s.log.Error("cannot end registry", "registry", res.Name, "error", err)
+		}
+	}
 }
 
 // userOf is the ARM id of what still needs the resource, or empty; s.mu is held.

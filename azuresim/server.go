@@ -42,8 +42,10 @@ type Server struct {
 	DNSAddr     string // 127.0.0.1:PORT, udp and tcp
 
 	log      *slog.Logger
+	mu       sync.Mutex
 	servers  []*http.Server
 	serving  sync.WaitGroup
+	unlisten func() // no further servers come
 	closeDNS func()
 }
 
@@ -82,26 +84,35 @@ func (s *Simulator) Serve(l Listen) (*Server, error) {
 	s.addr.set(plain.Addr().String(), secure.Addr().String())
 	srv.URL, srv.HTTPSURL = "http://"+plain.Addr().String(), "https://"+secure.Addr().String()
 	srv.LoginServer = "localhost:" + portOf(plain.Addr().String())
+	s.logins.serve(srv.serve)
+	srv.unlisten = func() { s.logins.serve(nil) }
 	srv.serve(s, plain)
 	srv.serve(s, tls.NewListener(secure, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}))
 	return srv, nil
 }
 
-func (srv *Server) serve(h http.Handler, l net.Listener) {
+// serve answers on l until the server that it returns is closed, as Close does.
+func (srv *Server) serve(h http.Handler, l net.Listener) *http.Server {
 	server := &http.Server{Handler: h, ReadHeaderTimeout: 20 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 256 << 10,
 		ErrorLog: slog.NewLogLogger(srv.log.Handler(), slog.LevelDebug)}
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
 	srv.servers = append(srv.servers, server)
-	srv.serving.Go(func() { // ends with Close
+	srv.serving.Go(func() { // ends with the server
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			srv.log.Error("listener ended", "address", l.Addr().String(), "error", err)
 		}
 	})
+	return server
 }
 
 // Close ends the listeners: what is being answered has a second to finish.
 func (srv *Server) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
+	srv.unlisten()
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
 	var err error
 	for _, server := range srv.servers {
 		if server.Shutdown(ctx) != nil {
@@ -149,7 +160,7 @@ func makeCertificate(caFile, certFile, keyFile string) error {
 	}
 	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "localhost"}, NotBefore: now.Add(-time.Hour),
 		NotAfter: now.Add(certificateLife), KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames: []string{"localhost", "host.azuresim.internal"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}}
+		DNSNames: []string{"localhost", "host.azuresim.internal", "*.table." + storageSuffix}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}}
 	der, err := x509.CreateCertificate(rand.Reader, leaf, ca, &key.PublicKey, caKey)
 	if err != nil {
 		return err

@@ -33,9 +33,10 @@ type Simulator struct {
 	faults   *faults
 	requests *requestLog
 	logs     *logStore
-	registry *registry
+	registry *registry // the world's
+	logins   *logins   // the others
 	zone     *zone
-	tables   *tableService
+	tables   map[string]*tableService // by account; mu guards it
 	lock     *dirLock
 
 	operator    *Principal
@@ -128,7 +129,7 @@ func WithRegistryAccount(user, password string) Option {
 func New(opts ...Option) (*Simulator, error) {
 	s := &Simulator{
 		log: slog.New(slog.DiscardHandler), dice: newDice(1), delays: unkindDelays, chance: unkindChances, limits: azureLimits,
-		access: &access{}, requests: newRequestLog(), faults: &faults{},
+		access: &access{}, requests: newRequestLog(), faults: &faults{}, logins: newLogins(), tables: map[string]*tableService{},
 		accounts: map[string]string{},
 		jobs:     map[string]*job{}, environments: map[string]*environment{},
 		resources: map[string]*resource{}, assignments: map[string]*roleAssignment{}, operations: map[string]*operation{},
@@ -156,10 +157,10 @@ func (s *Simulator) open() error {
 	s.logs = newLogStore(s)
 	s.zone = newZone(s.log)
 	s.found(keys)
-	if s.registry, err = openRegistry(s, filepath.Join(s.dir, "registry")); err != nil {
+	if s.registry, err = openRegistry(s, s.world.RegistryID(), filepath.Join(s.dir, "registry")); err != nil {
 		return err
 	}
-	if s.tables, err = openTables(s); err != nil {
+	if s.tables[s.world.StorageAccount], err = openTables(s, s.world.StorageAccountID(), filepath.Join(s.dir, "tables")); err != nil {
 		return err
 	}
 	return s.loadState()
@@ -203,6 +204,16 @@ func (s *Simulator) Operator() Principal { return *s.operator }
 
 // OperatorHeader is the X-IDENTITY-HEADER value with which /msi/token hands out the operator's tokens.
 func (s *Simulator) OperatorHeader() string { return s.operatorMSI }
+
+// Machine stands for a machine that has the identity of that ARM id, and no other: with the X-IDENTITY-HEADER value that
+// it returns, /msi/token hands out the identity's tokens.
+func (s *Simulator) Machine(identity string) (header string, err error) {
+	p := s.entra.byResourceID(identity)
+	if p == nil {
+		return "", fmt.Errorf("cannot give a machine the identity %s: there is none", identity)
+	}
+	return s.entra.grantHeader(msiGrant{identities: []*Principal{p}, fallback: p}), nil
+}
 
 // AddIdentity makes a user-assigned managed identity in the resource group, without any role.
 func (s *Simulator) AddIdentity(name string) Principal {
@@ -273,7 +284,7 @@ func (s *Simulator) Close() error {
 	<-ended
 	s.zone.close()
 	s.logs.close()
-	return errors.Join(err, s.closeDir())
+	return errors.Join(err, s.logins.close(), s.closeDir())
 }
 
 // closeGrace is how long replicas have when the simulator itself ends.
@@ -355,7 +366,15 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Simulator) route(w http.ResponseWriter, r *http.Request, path string) {
+	if g := s.logins.at(r); g != nil {
+		g.serve(w, r, path)
+		return
+	}
 	first, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	if t, rest := s.tablesAt(r, path); t != nil {
+		t.serve(w, r, rest)
+		return
+	}
 	switch {
 	case path == "/metadata/endpoints":
 		s.serveMetadata(w, r)
@@ -363,11 +382,9 @@ func (s *Simulator) route(w http.ResponseWriter, r *http.Request, path string) {
 		s.serveManagedIdentity(w, r)
 	case strings.EqualFold(first, "subscriptions"):
 		s.serveARM(w, r, path)
-	case first == s.world.StorageAccount:
-		s.tables.serve(w, r, rest)
 	case first == "v1":
 		s.serveLogs(w, r, "/"+rest)
-	case first == "v2" || path == "/oauth2/exchange" || path == "/oauth2/token":
+	case registryPath(path):
 		s.registry.serve(w, r, path)
 	case strings.HasPrefix(rest, "oauth2/") || strings.HasPrefix(rest, "v2.0/") || strings.HasPrefix(rest, "discovery/"):
 		s.serveLogin(w, r, first, rest)

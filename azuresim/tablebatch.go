@@ -140,7 +140,11 @@ func (t *tableService) batchOperation(raw []byte) (*entityOperation, error) {
 	if err != nil {
 		return nil, errTableInput
 	}
-	path, ok := strings.CutPrefix(u.Path, "/"+t.sim.world.StorageAccount+"/")
+	account := t.id[strings.LastIndexByte(t.id, '/')+1:]
+	path, ok := strings.CutPrefix(u.Path, "/"+account+"/")
+	if strings.EqualFold(u.Hostname(), account+".table."+storageSuffix) {
+		path, ok = strings.CutPrefix(u.Path, "/")
+	}
 	if !ok {
 		return nil, errTableInput
 	}

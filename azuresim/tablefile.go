@@ -15,12 +15,12 @@ import (
 // gone. The first line has none. Reading a file writes it anew with one line.
 
 func (t *tableService) file(name string) string {
-	return filepath.Join(t.sim.dir, "tables", strings.ToLower(name)+".jsonl")
+	return filepath.Join(t.dir, strings.ToLower(name)+".jsonl")
 }
 
 // save adds a line; t.mu is held.
 func (t *tableService) save(table *entityTable, rows map[string]*entityRow) error {
-	if t.sim.temporary { // nobody will read it
+	if t.dir == "" {
 		return nil
 	}
 	f, err := os.OpenFile(t.file(table.Name), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
@@ -41,7 +41,10 @@ type storedRows struct {
 
 // load reads the tables of an earlier process.
 func (t *tableService) load() error {
-	if err := os.MkdirAll(filepath.Join(t.sim.dir, "tables"), 0o700); err != nil {
+	if t.dir == "" {
+		return nil
+	}
+	if err := os.MkdirAll(t.dir, 0o700); err != nil {
 		return fmt.Errorf("cannot make the tables' folder: %w", err)
 	}
 	files, err := filepath.Glob(t.file("*"))

@@ -19,11 +19,13 @@ import (
 	"unicode/utf16"
 )
 
-// tableService is the Table service of the world's storage account. Azure serves it at ACCOUNT.table.SUFFIX; here, as in
-// other simulators, the account is the first word of the path: /ACCOUNT/TABLE. Only what a store of entities needs is
+// tableService is the Table service of a storage account. Azure serves it at ACCOUNT.table.SUFFIX; here, as in other
+// simulators, the account may be the first word of the path instead: /ACCOUNT/TABLE. Only what a store of entities needs is
 // served: tables are made, entities got, listed, inserted, updated, merged and deleted, alone or in a transaction.
 type tableService struct {
 	sim *Simulator
+	id  string           // ARM id of the account
+	dir string           // where the tables outlive the simulator; empty: nowhere
 	now func() time.Time // the storage's own clock
 
 	mu     sync.Mutex
@@ -83,12 +85,29 @@ var (
 	errTableInput = refuseTable(http.StatusBadRequest, "InvalidInput", "One of the request inputs is not valid.")
 )
 
-func openTables(s *Simulator) (*tableService, error) {
-	t := &tableService{sim: s, now: time.Now, tables: map[string]*entityTable{}}
+// openTables reads what is in dir, unless that is empty.
+func openTables(s *Simulator, account, dir string) (*tableService, error) {
+	t := &tableService{sim: s, id: account, dir: dir, now: time.Now, tables: map[string]*entityTable{}}
 	if s.storageClock != nil {
 		t.now = s.storageClock
 	}
+	if s.temporary {
+		t.dir = "" // nobody will read it
+	}
 	return t, t.load()
+}
+
+// tablesAt finds the Table service that a request is for, and the path below its account. There is none if it is for another
+// service.
+func (s *Simulator) tablesAt(r *http.Request, path string) (t *tableService, rest string) {
+	rest = strings.TrimPrefix(path, "/")
+	account, byName := strings.CutSuffix(strings.ToLower(hostOf(r.Host)), ".table."+storageSuffix)
+	if !byName {
+		account, rest, _ = strings.Cut(rest, "/")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tables[account], rest
 }
 
 // serve answers one request below /ACCOUNT/.
@@ -139,7 +158,7 @@ func (t *tableService) authenticate(r *http.Request) (*Principal, error) {
 
 // permit asks for one of the actions on a table. Those on its entities are of the data plane.
 func (t *tableService) permit(who *Principal, table string, actions ...string) error {
-	scope := t.sim.world.StorageAccountID() + "/tableServices/default/tables/" + table
+	scope := t.id + "/tableServices/default/tables/" + table
 	for _, a := range actions {
 		allowed := t.sim.access.allowed
 		if strings.HasPrefix(a, "entities/") {

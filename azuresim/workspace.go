@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"net/http"
 	"regexp"
+	"strings"
 )
 
 const (
@@ -12,7 +13,6 @@ const (
 	workspacePattern  = groupPattern + "/" + workspacesPattern + "/{workspace}"
 )
 
-// Only the world's workspace has rows: what runs in other environments is not written down.
 var workspaces = &resourceType{name: "Microsoft.OperationalInsights/workspaces", pattern: workspacePattern,
 	versions: workspaceVersions, created: http.StatusCreated, async: true, fresh: func() properties { return &workspace{} }}
 
@@ -64,6 +64,23 @@ func (w *workspace) settle(_ *armRequest, res *resource, prior properties) error
 	}
 	w.CustomerID, res.keys = newGUID(), []string{newKey(), newKey()}
 	return nil
+}
+
+// workspaceRef is how rights and queries name a workspace.
+type workspaceRef struct{ id, customerID string }
+
+// workspaceOf finds the workspace that the path of a query names: /workspaces/{customer id}, or its ARM id.
+func (s *Simulator) workspaceOf(path string) (workspaceRef, bool) {
+	wanted, byCustomerID := strings.CutPrefix(path, "/workspaces/")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, res := range s.resources {
+		w, ok := res.Properties.(*workspace)
+		if ok && (byCustomerID && strings.EqualFold(w.CustomerID, wanted) || !byCustomerID && strings.EqualFold(res.ID, path)) {
+			return workspaceRef{res.ID, w.CustomerID}, true
+		}
+	}
+	return workspaceRef{}, false
 }
 
 // newKey makes a key as Azure's services write them.

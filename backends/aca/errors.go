@@ -127,7 +127,7 @@ type cloudError struct {
 // How much of Azure's code and message is passed on.
 const (
 	codeLimit   = 100
-	answerLimit = 600
+	answerLimit = 1000 // a linked scope that may not be used comes last, behind three ARM ids
 )
 
 // answer returns Azure's code and message. ARM wraps them in "error"; the status of an operation has them there too.
