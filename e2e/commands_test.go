@@ -18,12 +18,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"github.com/sockerless/sockerless/azuresim/minibox"
 )
 
 // commands are what a session may say beside testscript's own.
@@ -126,11 +122,7 @@ func cmdOneLine(ts *testscript.TestScript, neg bool, args []string) {
 
 // savedimage FILE TAG: writes minibox as `docker save` would.
 func cmdSavedImage(ts *testscript.TestScript, neg bool, args []string) {
-	image, err := minibox.Image(filepath.Join(ts.Getenv("BIN"), "minibox"))
-	ts.Check(err)
-	tag, err := name.NewTag(args[1])
-	ts.Check(err)
-	ts.Check(tarball.WriteToFile(ts.MkAbs(args[0]), tag, image))
+	ts.Check(saveMinibox(ts.Getenv("BIN"), ts.MkAbs(args[0]), args[1]))
 }
 
 // hub: starts a registry of somebody else's, which has a search, and sets HUB to it.

@@ -23,12 +23,14 @@ import (
 // machine is what one session runs on: three processes, and their folders.
 type machine struct {
 	bin, dir string
-	mode     string // one of modes
-	socket   string // what clients use: the tap's
-	port     int    // of the backend; it stays the same over restarts, since agents come back to it
-	mark     int    // the last request that `sim mark` has forgotten
-	said     string // by the last program of `exitcode`
-	programs string // folder of programs that are used before those of bin
+	mode     string   // one of modes
+	socket   string   // what clients use: the tap's
+	port     int      // of the backend; it stays the same over restarts, since agents come back to it
+	mark     int      // the last request that `sim mark` has forgotten
+	said     string   // by the last program of `exitcode`
+	programs string   // folder of programs that are used before those of bin
+	settings []string // further ones of the backend
+	trust    string   // PEM file of the authorities that the simulator trusts; empty: the system's
 
 	proxy     *proxy // a bad network; nil: none
 	proxyAddr string
@@ -111,7 +113,11 @@ func (m *machine) setup(env *testscript.Env) error {
 
 func (m *machine) startSimulator(flags []string) error {
 	data := filepath.Join(m.dir, "azure")
-	p, out, err := m.start("azuresim", append([]string{"-data", data}, flags...), nil)
+	var env []string
+	if m.trust != "" {
+		env = append(env, "SSL_CERT_FILE="+m.trust)
+	}
+	p, out, err := m.start("azuresim", append([]string{"-data", data}, flags...), env)
 	if err != nil {
 		return err
 	}
@@ -165,7 +171,7 @@ func (m *machine) startBackend() error {
 		_, port, _ := net.SplitHostPort(callback)
 		env = append(env, "SOCKERLESS_CALLBACK_URL=http://host.azuresim.internal:"+port)
 	}
-	p, out, err := m.start("sockerless-backend-aca", []string{"-addr", addr}, env)
+	p, out, err := m.start("sockerless-backend-aca", []string{"-addr", addr}, append(env, m.settings...))
 	if err != nil {
 		return err
 	}

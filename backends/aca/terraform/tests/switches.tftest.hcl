@@ -29,6 +29,23 @@ run "callback_url_and_state_table" {
   }
 }
 
+# The rights that a Go test gives to a backend, and takes from it one by one.
+run "rights" {
+  variables {
+    state_table = "sockerless"
+  }
+  assert {
+    condition = jsondecode(file("tests/rights.json")) == {
+      for name, a in merge(azurerm_role_assignment.backend, { pull = azurerm_role_assignment.pull }) : name => {
+        principal = a.principal_id == azurerm_user_assigned_identity.backend.principal_id ? "backend" : "pull"
+        role      = a.role_definition_name
+        scope     = a.scope
+      }
+    }
+    error_message = "tests/rights.json should have the role, the scope and the principal of ${jsonencode({ for name, a in azurerm_role_assignment.backend : name => [a.role_definition_name, a.scope] })}."
+  }
+}
+
 run "restrict_outbound" {
   variables {
     restrict_outbound = true

@@ -84,19 +84,15 @@ run "environment" {
   }
 }
 
-# Every right of the backend, and no other.
+# Every right of the backend, and no other. A table's is switches.tftest.hcl's.
 run "rights" {
   assert {
     condition = { for a in azurerm_role_assignment.backend : a.role_definition_name => a.scope } == {
-      "Container Apps Jobs Contributor"                  = azurerm_resource_group.this.id
-      "Container Apps ManagedEnvironments Contributor"   = azurerm_container_app_environment.this.id
-      "Managed Identity Operator"                        = azurerm_user_assigned_identity.pull.id
-      "Log Analytics Reader"                             = azurerm_log_analytics_workspace.this.id
-      "AcrPush"                                          = azurerm_container_registry.this.id
-      "Container Registry Data Importer and Data Reader" = azurerm_container_registry.this.id
-      "Container Registry Tasks Contributor"             = azurerm_container_registry.this.id
-      "Storage Account Contributor"                      = azurerm_storage_account.this.id
-      "Storage Table Data Contributor"                   = azurerm_storage_account.this.id
+      "Container Apps Jobs Contributor"                = azurerm_resource_group.this.id
+      "Container Apps ManagedEnvironments Contributor" = azurerm_container_app_environment.this.id
+      "Managed Identity Operator"                      = azurerm_user_assigned_identity.pull.id
+      "Log Analytics Reader"                           = azurerm_log_analytics_workspace.this.id
+      "AcrPush"                                        = azurerm_container_registry.this.id
     }
     error_message = "The backend's rights are ${jsonencode({ for a in azurerm_role_assignment.backend : a.role_definition_name => a.scope })}."
   }

@@ -1,0 +1,213 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+)
+
+// right is a role assignment of the Terraform module.
+type right struct {
+	Principal string // "backend" or "pull", by the module's identities
+	Role      string
+	Scope     string // ARM id
+}
+
+// moduleRights reads what the module assigns if it is to keep state in a table: terraform test holds the file to the module.
+func moduleRights(t *testing.T) map[string]right {
+	t.Helper()
+	raw, err := os.ReadFile("../backends/aca/terraform/tests/rights.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all map[string]right
+	if err := json.Unmarshal(raw, &all); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// subscription is that of the module's tests.
+const subscription = "/subscriptions/00000000-0000-4000-8000-000000000001"
+
+// module is what the Terraform module makes, as far as a backend needs it, made by ARM without Terraform.
+type module struct {
+	t          *testing.T
+	sim        *simulator
+	token      string // of the subscription's owner
+	rights     map[string]right
+	principals map[string]string // object ids
+	env        map[string]string // a backend's settings
+}
+
+// makeModule makes the resources and assigns the rights.
+func makeModule(t *testing.T, sim *simulator) *module {
+	t.Helper()
+	m := &module{t: t, sim: sim, rights: moduleRights(t), principals: map[string]string{}}
+	own := "/subscriptions/" + sim.env["SOCKERLESS_ACA_SUBSCRIPTION_ID"]
+	for name, r := range m.rights {
+		r.Scope = strings.Replace(r.Scope, subscription, own, 1)
+		m.rights[name] = r
+	}
+	m.token = signIn(t, sim, own)
+
+	const location = `{"location":"westeurope"`
+	group := m.rights["jobs"].Scope
+	m.put(group, "2023-07-01", location+`}`)
+	workspace := m.rights["logs"].Scope
+	made := m.put(workspace, "2025-07-01", location+`,"properties":{"sku":{"name":"PerGB2018"},"retentionInDays":30}}`)
+	customerID := at[string](t, made, "properties", "customerId")
+	key := at[string](t, m.call("POST", workspace+"/sharedKeys?api-version=2020-08-01", ""), "primarySharedKey")
+	environment := m.rights["environment"].Scope
+	m.put(environment, "2025-07-01", location+fmt.Sprintf(`,"properties":{"appLogsConfiguration":{"destination":"log-analytics","logAnalyticsConfiguration":{"customerId":%q,"sharedKey":%q}}}}`, customerID, key))
+	registry := m.put(m.rights["push"].Scope, "2025-11-01", location+`,"sku":{"name":"Basic"}}`)
+	account := m.rights["tables"].Scope
+	m.put(account, "2025-08-01", location+`,"kind":"StorageV2","sku":{"name":"Standard_LRS"}}`)
+	pull := m.rights["pull_identity"].Scope
+	backend := strings.TrimSuffix(pull, "-pull") + "-backend"
+	m.principals["pull"] = at[string](t, m.put(pull, "2024-11-30", location+`}`), "properties", "principalId")
+	m.principals["backend"] = at[string](t, m.put(backend, "2024-11-30", location+`}`), "properties", "principalId")
+	for name := range m.rights {
+		m.give(name)
+	}
+
+	m.env = map[string]string{
+		"SOCKERLESS_ENDPOINT_URL":                sim.url,
+		"SOCKERLESS_CA_FILE":                     sim.env["SOCKERLESS_CA_FILE"],
+		"SOCKERLESS_ACA_SUBSCRIPTION_ID":         sim.env["SOCKERLESS_ACA_SUBSCRIPTION_ID"],
+		"SOCKERLESS_ACA_RESOURCE_GROUP":          nameOf(group),
+		"SOCKERLESS_ACA_ENVIRONMENT":             nameOf(environment),
+		"SOCKERLESS_ACA_LOCATION":                "westeurope",
+		"SOCKERLESS_ACA_LOG_ANALYTICS_WORKSPACE": customerID,
+		"SOCKERLESS_ACA_STORAGE_ACCOUNT":         nameOf(account),
+		"SOCKERLESS_ACA_IDENTITY":                pull,
+		"SOCKERLESS_ACA_ACR":                     at[string](t, registry, "properties", "loginServer"),
+		// table://ACCOUNT/TABLE would be a name in the DNS of a cloud.
+		"SOCKERLESS_STATE": secureURL(t, sim) + "/" + nameOf(account) + "/sockerless",
+	}
+	var machine map[string]string
+	body := fmt.Sprintf(`{"identity":%q}`, backend)
+	if err := sim.do(http.MethodPost, "/_sim/machines", body, &machine); err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range machine {
+		m.env[name] = value
+	}
+	return m
+}
+
+// signIn makes an application that owns the subscription, and returns its token for ARM.
+func signIn(t *testing.T, sim *simulator, scope string) string {
+	t.Helper()
+	var owner struct{ ObjectID, ClientID, Secret string }
+	if err := sim.do(http.MethodPost, "/_sim/principals", `{"name":"owner"}`, &owner); err != nil {
+		t.Fatal(err)
+	}
+	if err := sim.post("/_sim/assignments", fmt.Sprintf(`{"principal":%q,"role":"Owner","scope":%q}`, owner.ObjectID, scope)); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.PostForm(sim.url+"/"+sim.env["AZURE_TENANT_ID"]+"/oauth2/v2.0/token", url.Values{"grant_type": {"client_credentials"},
+		"client_id": {owner.ClientID}, "client_secret": {owner.Secret}, "scope": {"https://management.azure.com/.default"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var answer map[string]any
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		t.Fatal(err)
+	}
+	return at[string](t, answer, "access_token")
+}
+
+// secureURL is the simulator's https address, which its description of the cloud tells.
+func secureURL(t *testing.T, sim *simulator) string {
+	t.Helper()
+	var cloud map[string]any
+	if err := sim.get("/metadata/endpoints?api-version=2022-09-01", &cloud); err != nil {
+		t.Fatal(err)
+	}
+	return at[string](t, cloud, "authentication", "loginEndpoint")
+}
+
+// give assigns a right of the module, as the provider does.
+func (m *module) give(name string) {
+	m.t.Helper()
+	r := m.rights[name]
+	found := m.call("GET", r.Scope+"/providers/Microsoft.Authorization/roleDefinitions?api-version=2022-05-01-preview&%24filter="+url.QueryEscape("roleName eq '"+r.Role+"'"), "")
+	roles := at[[]any](m.t, found, "value")
+	if len(roles) != 1 {
+		m.t.Fatalf("there are %d roles %s", len(roles), r.Role)
+	}
+	m.call("PUT", m.assignment(name), fmt.Sprintf(`{"properties":{"roleDefinitionId":%q,"principalId":%q,"principalType":"ServicePrincipal"}}`,
+		at[string](m.t, roles[0], "id"), m.principals[r.Principal]))
+}
+
+// take removes a right of the module.
+func (m *module) take(name string) {
+	m.t.Helper()
+	m.call("DELETE", m.assignment(name), "")
+}
+
+// assignment is the path of a right's role assignment. Its name is a GUID that the right's own name makes.
+func (m *module) assignment(name string) string {
+	hex := fmt.Sprintf("%012x", name)
+	return m.rights[name].Scope + "/providers/Microsoft.Authorization/roleAssignments/00000000-0000-4000-8000-" + hex[:12] + "?api-version=2022-04-01"
+}
+
+func (m *module) put(id, version, body string) any {
+	m.t.Helper()
+	return m.call("PUT", id+"?api-version="+version, body)
+}
+
+// call asks ARM as the owner.
+func (m *module) call(method, path, body string) any {
+	m.t.Helper()
+	req, err := http.NewRequestWithContext(m.t.Context(), method, m.sim.url+path, strings.NewReader(body))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+m.token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if resp.StatusCode >= 300 {
+		m.t.Fatalf("%s %s: %s: %s", method, path, resp.Status, raw)
+	}
+	var answer any
+	if len(bytes.TrimSpace(raw)) > 0 {
+		if err := json.Unmarshal(raw, &answer); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	return answer
+}
+
+// at is the value in a decoded JSON object that the names lead to.
+func at[T any](t *testing.T, v any, names ...string) T {
+	t.Helper()
+	whole := v
+	for _, name := range names {
+		object, _ := v.(map[string]any)
+		v = object[name]
+	}
+	found, ok := v.(T)
+	if !ok {
+		t.Fatalf("there is no %s in %v", strings.Join(names, "."), whole)
+	}
+	return found
+}
+
+func nameOf(id string) string { return id[strings.LastIndexByte(id, '/')+1:] }
