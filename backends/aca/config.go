@@ -138,8 +138,8 @@ func (c *Config) Validate() error {
 // maxRuntime is what replicaTimeout can hold: an int32 of seconds.
 const maxRuntime = math.MaxInt32 * time.Second
 
-// environmentID is the ARM id of the managed environment.
-func (c *Config) environmentID() string {
+// EnvironmentID is the ARM id of the managed environment.
+func (c *Config) EnvironmentID() string {
 	if strings.HasPrefix(c.Environment, "/") {
 		return c.Environment
 	}

@@ -98,7 +98,7 @@ func Open(ctx context.Context, c Config, o Options) (driver.Driver, error) {
 	if d.executions, err = armappcontainers.NewJobsExecutionsClient(c.Subscription, cloud.credential, cloud.arm()); err != nil {
 		return nil, fmt.Errorf("cannot open Azure Resource Manager: %w", err)
 	}
-	if d.usages, err = newUsages(cloud, c.environmentID()); err != nil {
+	if d.usages, err = newUsages(cloud, c.EnvironmentID()); err != nil {
 		return nil, fmt.Errorf("cannot open Azure Resource Manager: %w", err)
 	}
 	d.logs = openLogs(cloud, c.Workspace)

@@ -205,7 +205,7 @@ func (d *Driver) job(spec driver.Spec, agentImage string) (armappcontainers.Job,
 		Properties: &armappcontainers.JobProperties{
 			// No workload profile is named: that means Consumption where an environment has profiles, and is the
 			// only thing that one without profiles accepts.
-			EnvironmentID: to.Ptr(d.config.environmentID()),
+			EnvironmentID: to.Ptr(d.config.EnvironmentID()),
 			Configuration: configuration,
 			Template: &armappcontainers.JobTemplate{
 				InitContainers: []*armappcontainers.InitContainer{{

@@ -25,7 +25,7 @@ func environmentPlace(id string) (subscription, group string) {
 // Usage tells how many cores the environment's jobs and apps have, and how many they may have. It wants
 // Microsoft.App/managedEnvironments/usages/read on the environment.
 func (d *Driver) Usage(ctx context.Context) ([]driver.Usage, error) {
-	id := d.config.environmentID()
+	id := d.config.EnvironmentID()
 	_, group := environmentPlace(id)
 	var all []driver.Usage
 	for pager := d.usages.NewListPager(group, path.Base(id), nil); pager.More(); {

@@ -26,6 +26,7 @@ const usage = `sockerless runs Docker containers as Azure Container Apps Job exe
 Usage:
   sockerless up [-sim] [flags]   a Docker host, until Ctrl-C; prints the lines to set DOCKER_HOST with
   sockerless demo                the walk-through, on a simulated Azure
+  sockerless prune --all [-f]    deletes every job of Sockerless in the environment, so that it can be destroyed
   sockerless --version
 
 sockerless COMMAND --help lists a command's flags.
@@ -67,7 +68,7 @@ func simulates(args []string) bool {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) == 0 {
-		return usageError{errors.New("no command given (up, demo; see sockerless --help)")}
+		return usageError{errors.New("no command given (up, demo, prune; see sockerless --help)")}
 	}
 	switch args[0] {
 	case "up":
@@ -79,6 +80,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 		return demo(ctx, stdout, stderr)
+	case "prune":
+		return prune(ctx, args[1:], os.Stdin, stdout, stderr)
 	case "-h", "-help", "--help", "help":
 		fmt.Fprint(stdout, usage)
 		return nil
@@ -86,7 +89,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		fmt.Fprintln(stdout, "sockerless", versionText())
 		return nil
 	}
-	return usageError{fmt.Errorf("unknown command %q (up, demo; see sockerless --help)", args[0])}
+	return usageError{fmt.Errorf("unknown command %q (up, demo, prune; see sockerless --help)", args[0])}
 }
 
 // parse parses a command's flags, without positional arguments. done says that help was asked for and given.
