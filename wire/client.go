@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -23,6 +24,10 @@ type Client struct {
 	http   *http.Transport
 }
 
+// maxIdle is how many connections are kept for the next call. One that is not costs another to be made, just when there is
+// much to do.
+const maxIdle = 64
+
 // NewClient returns a client whose connections come from dial. header is asked for every request what goes with it; it
 // may be nil. Close it to close the connections that are kept for the next call.
 func NewClient(dial func(context.Context) (net.Conn, error), header func() (http.Header, error)) *Client {
@@ -31,7 +36,7 @@ func NewClient(dial func(context.Context) (net.Conn, error), header func() (http
 		header: header,
 		http: &http.Transport{
 			DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
-			MaxIdleConnsPerHost: 16,
+			MaxIdleConnsPerHost: maxIdle,
 			IdleConnTimeout:     time.Minute,
 			DisableCompression:  true,
 			ReadBufferSize:      64 << 10,
@@ -108,6 +113,8 @@ func (d *download) Read(b []byte) (int, error) {
 
 func (d *download) Close() error { return d.resp.Body.Close() }
 
+var feedReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, feedBuffer) }}
+
 // Feed asks for records and yields them as they come. body, if not nil, is sent along. Leaving the loop ends the feed.
 func Feed[T any](ctx context.Context, c *Client, path string, in any, body io.Reader) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
@@ -120,7 +127,9 @@ func Feed[T any](ctx context.Context, c *Client, path string, in any, body io.Re
 			return
 		}
 		defer resp.Body.Close()
-		r := bufio.NewReaderSize(resp.Body, 64<<10)
+		r := feedReaders.Get().(*bufio.Reader)
+		r.Reset(resp.Body)
+		defer func() { r.Reset(nil); feedReaders.Put(r) }()
 		var buf []byte
 		for {
 			var kind byte
@@ -151,6 +160,7 @@ func Feed[T any](ctx context.Context, c *Client, path string, in any, body io.Re
 				yield(zero, &e)
 				return
 			case frameEnd:
+				_, _ = r.ReadByte() // the answer's end, after which the connection takes another request
 				return
 			default:
 				yield(zero, fmt.Errorf("cannot read a frame of kind %q", kind))

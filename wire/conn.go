@@ -2,7 +2,6 @@ package wire
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -224,8 +223,3 @@ type (
 	onlyWriter struct{ io.Writer }
 	onlyReader struct{ io.Reader }
 )
-
-// jsonOnly marshals as what it holds, hiding a binary form: the answer of a call is always JSON.
-type jsonOnly struct{ v any }
-
-func (j jsonOnly) MarshalJSON() ([]byte, error) { return json.Marshal(j.v) }

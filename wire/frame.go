@@ -29,9 +29,7 @@ func appendFrame(b []byte, kind byte, v any) ([]byte, error) {
 	case encoding.BinaryAppender:
 		b, err = v.AppendBinary(b)
 	default:
-		var j []byte
-		j, err = json.Marshal(v)
-		b = append(b, j...)
+		b, err = appendJSON(b, v)
 	}
 	if err != nil {
 		return b[:start], err
@@ -42,6 +40,20 @@ func appendFrame(b []byte, kind byte, v any) ([]byte, error) {
 	}
 	binary.BigEndian.PutUint32(b[start+1:], uint32(size))
 	return b, nil
+}
+
+// JSONAppender is a value that writes its own JSON. It is sent as it is: what a json.Marshaler writes, encoding/json reads once
+// more.
+type JSONAppender interface {
+	AppendJSON(b []byte) ([]byte, error)
+}
+
+func appendJSON(b []byte, v any) ([]byte, error) {
+	if a, ok := v.(JSONAppender); ok {
+		return a.AppendJSON(b)
+	}
+	j, err := json.Marshal(v)
+	return append(b, j...), err
 }
 
 // readFrame reads one frame. The payload is in buf, which grows as needed and is returned for the next call.

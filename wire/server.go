@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"net/http"
@@ -57,23 +58,38 @@ func HandleDownload[In, Out any](m *http.ServeMux, path string, f func(context.C
 // HandleFeed serves a feed. The request's body, if it has one beside the arguments, is given to f.
 func HandleFeed[In, T any](m *http.ServeMux, path string, f func(context.Context, In, io.Reader) iter.Seq2[T, error]) {
 	handle(m, path, func(w http.ResponseWriter, r *http.Request, in In) {
-		// The first record decides between an answer and a refusal, so f is asked for it before the status goes out.
 		out := newFeedWriter(w)
 		defer out.stop()
-		if r.ContentLength != 0 {
+		if r.ContentLength != 0 && r.Header.Get(argsHeader) != "" { // else the body was the arguments, and is read
 			FullDuplex(w)
 		}
-		for v, err := range f(r.Context(), in, r.Body) {
-			if err != nil {
-				out.fail(err)
-				return
-			}
-			if out.write(frameValue, v) != nil {
-				return // the client is gone; leaving the loop ends f
-			}
-		}
-		out.end()
+		feed(out, f(r.Context(), in, r.Body))
 	})
+}
+
+// HandleList serves a feed whose records need not be waited for: they go out when there are many, or at the end.
+func HandleList[In, T any](m *http.ServeMux, path string, f func(context.Context, In) iter.Seq2[T, error]) {
+	handle(m, path, func(w http.ResponseWriter, r *http.Request, in In) {
+		out := newFeedWriter(w)
+		out.list = true
+		defer out.stop()
+		feed(out, f(r.Context(), in))
+	})
+}
+
+// feed sends records. The first one decides between an answer and a refusal, so it is asked for before the status goes out.
+func feed[T any](out *feedWriter, records iter.Seq2[T, error]) {
+	for v, err := range records {
+		if err != nil {
+			out.fail(err)
+			return
+		}
+		if err := out.write(frameValue, v); err != nil {
+			out.fail(err) // or the client is gone; leaving the loop ends what gives the records
+			return
+		}
+	}
+	out.end()
 }
 
 // FullDuplex lets an answer begin while the request's body still comes; net/http would else drop the rest of the body. The
@@ -126,14 +142,17 @@ func answer(w http.ResponseWriter, out any, err error) {
 		writeError(w, err)
 		return
 	}
-	b, err := appendFrame(nil, frameValue, jsonOnly{out})
+	b, err := appendJSON(nil, out)
+	if err == nil && len(b) > MaxMessage {
+		err = fmt.Errorf("cannot send an answer of %d bytes: at most %d", len(b), MaxMessage)
+	}
 	if err != nil {
 		writeError(w, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(b)-5))
-	w.Write(b[5:]) //nolint:errcheck // the peer is gone; nobody is left to tell
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+	w.Write(b) //nolint:errcheck // the peer is gone; nobody is left to tell
 }
 
 func hijack(w http.ResponseWriter) (*Conn, error) {
@@ -155,24 +174,32 @@ func hijack(w http.ResponseWriter) (*Conn, error) {
 // feedDelay is how long a record may wait for others before it is flushed.
 const feedDelay = 2 * time.Millisecond
 
-// feedWriter batches frames: a record after a pause goes out at once, records in a burst go out together.
+// feedBuffer is how much of a feed goes out, or is read, at once.
+const feedBuffer = 64 << 10
+
+var feedWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, feedBuffer) }}
+
+// feedWriter batches frames: a record after a pause goes out at once, records in a burst go out together, and so do those of
+// a list.
 type feedWriter struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+	list    bool
 
 	mu      sync.Mutex
-	buf     *bufio.Writer
-	scratch []byte
+	buf     *bufio.Writer // nil after stop
+	sent    int           // what was written to buf
 	started bool
 	armed   bool
 	last    time.Time // of the last flush
 	timer   *time.Timer
-	stopped bool
 	err     error
 }
 
 func newFeedWriter(w http.ResponseWriter) *feedWriter {
-	return &feedWriter{w: w, control: http.NewResponseController(w), buf: bufio.NewWriterSize(w, 64<<10)}
+	buf := feedWriters.Get().(*bufio.Writer)
+	buf.Reset(w)
+	return &feedWriter{w: w, control: http.NewResponseController(w), buf: buf}
 }
 
 func (f *feedWriter) write(kind byte, v any) error {
@@ -181,16 +208,14 @@ func (f *feedWriter) write(kind byte, v any) error {
 	if f.err != nil {
 		return f.err
 	}
-	f.start()
-	var err error
-	if f.scratch, err = appendFrame(f.scratch[:0], kind, v); err != nil {
+	frame, err := appendFrame(f.buf.AvailableBuffer(), kind, v)
+	if err != nil {
 		return err
 	}
-	if _, f.err = f.buf.Write(f.scratch); f.err != nil {
+	f.start()
+	f.sent += len(frame)
+	if _, f.err = f.buf.Write(frame); f.err != nil || f.armed || f.list {
 		return f.err
-	}
-	if f.armed {
-		return nil
 	}
 	if wait := feedDelay - time.Since(f.last); wait > 0 && kind == frameValue {
 		f.armed = true
@@ -204,7 +229,7 @@ func (f *feedWriter) late() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.armed = false
-	if !f.stopped && f.err == nil {
+	if f.buf != nil && f.err == nil {
 		f.flush() // kept in f.err
 	}
 }
@@ -214,7 +239,6 @@ func (f *feedWriter) start() {
 	if !f.started {
 		f.started = true
 		f.w.Header().Set("Content-Type", "application/octet-stream")
-		f.w.WriteHeader(http.StatusOK)
 	}
 }
 
@@ -246,8 +270,17 @@ func (f *feedWriter) stop() {
 	if f.timer != nil {
 		f.timer.Stop()
 	}
-	if f.err == nil && f.started {
+	switch {
+	case f.err != nil || !f.started:
+	case f.list:
+		if f.buf.Buffered() == f.sent { // all of it: it needs no chunks
+			f.w.Header().Set("Content-Length", strconv.Itoa(f.sent))
+		}
+		f.err = f.buf.Flush()
+	default:
 		f.flush() // kept in f.err
 	}
-	f.stopped = true
+	f.buf.Reset(nil)
+	feedWriters.Put(f.buf)
+	f.buf = nil
 }

@@ -7,7 +7,8 @@
 //	         the request (then the JSON is in Args) or of the answer (then the JSON is in the Result header).
 //	feed     as a call; the answer is frames: [kind 1][length 4, big endian][payload]. Kind 'v' is a record, JSON or,
 //	         if its type is an encoding.BinaryAppender, its binary form; 'e' an error, which is the last frame; 'z' the
-//	         end. A feed that stops without 'e' or 'z' was cut off: io.ErrUnexpectedEOF.
+//	         end. A feed that stops without 'e' or 'z' was cut off: io.ErrUnexpectedEOF. Records go out as they come, but
+//	         those of a list, which need not be waited for, go out together.
 //	session  POST path with `Upgrade: sockerless` and the JSON in Args, or, if it is long, in the body, which the other end
 //	         reads first. 101 says that it is accepted; from there on both directions are raw bytes, half-closed on their
 //	         own.

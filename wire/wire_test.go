@@ -407,6 +407,113 @@ func TestFeedThatEndsBeforeItsBody(t *testing.T) {
 	})
 }
 
+// TestList: records that are all there come whole, in order, and with the error that ends them, whatever their size.
+func TestList(t *testing.T) {
+	each(t, func(t *testing.T, network string) {
+		c := serve(t, network, func(m *http.ServeMux) {
+			wire.HandleList(m, "/list", func(_ context.Context, in args) iter.Seq2[*args, error] {
+				return func(yield func(*args, error) bool) {
+					for i := range in.N {
+						if !yield(&args{in.Text, i}, nil) {
+							return
+						}
+					}
+					if in.Text == "error" {
+						yield(nil, coded{errors.New("at the end")})
+					}
+				}
+			})
+			wire.HandleList(m, "/large", func(_ context.Context, size int) iter.Seq2[string, error] {
+				return func(yield func(string, error) bool) { _ = yield("x", nil) && yield(strings.Repeat("x", size), nil) }
+			})
+		})
+		collect := func(in args) (n int, err error) {
+			for v, e := range wire.Feed[*args](t.Context(), c, "/list", in, nil) {
+				if e != nil {
+					return n, e
+				}
+				if v.Text != in.Text || v.N != n {
+					t.Fatalf("record %d is %v", n, v)
+				}
+				n++
+			}
+			return n, nil
+		}
+		for _, in := range []args{{"", 0}, {"x", 1}, {"x", 10000}, {strings.Repeat("x", 100<<10), 3}} {
+			if n, err := collect(in); n != in.N || err != nil {
+				t.Errorf("%d of %d, %v", n, in.N, err)
+			}
+		}
+		for _, n := range []int{0, 1, 10000} {
+			if got, err := collect(args{"error", n}); got != n || !hasCode(err, "conflict", "at the end") {
+				t.Errorf("an error after %d: %d, %v", n, got, err)
+			}
+		}
+		for _, size := range []int{60 << 10, 70 << 10, wire.MaxMessage - 2, wire.MaxMessage - 1} {
+			n, whole := 0, size <= wire.MaxMessage-2 // and its quotes
+			var last error
+			for v, err := range wire.Feed[string](t.Context(), c, "/large", size, nil) {
+				if n += len(v); err != nil {
+					last = err
+				}
+			}
+			if whole && (n != size+1 || last != nil) || !whole && !hasCode(last, "internal", fmt.Sprintf("cannot send a record of %d bytes: at most %d", size+2, wire.MaxMessage)) {
+				t.Errorf("%d bytes of %d: %v", n, size, last)
+			}
+		}
+	})
+}
+
+// TestOneConnection: calls, lists and feeds that have ended leave their connection to the next one.
+func TestOneConnection(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := http.NewServeMux()
+	count := func(_ context.Context, n int) iter.Seq2[int, error] {
+		return func(yield func(int, error) bool) {
+			for i := 0; i < n && yield(i, nil); i++ {
+			}
+		}
+	}
+	wire.HandleCall(m, "/call", func(_ context.Context, n int) (int, error) { return n, nil })
+	wire.HandleList(m, "/list", count)
+	wire.HandleFeed(m, "/feed", func(ctx context.Context, n int, _ io.Reader) iter.Seq2[int, error] { return count(ctx, n) })
+	s := &http.Server{Handler: m}
+	done := make(chan struct{})
+	go func() { defer close(done); s.Serve(l) }()
+	defer func() { s.Close(); <-done }()
+	var dials atomic.Int32
+	var dialer net.Dialer
+	c := wire.NewClient(func(ctx context.Context) (net.Conn, error) {
+		dials.Add(1)
+		return dialer.DialContext(ctx, "tcp", l.Addr().String())
+	}, nil)
+	defer c.Close()
+	for _, n := range []int{0, 1, 100, 100000} {
+		var got int
+		if err := c.Call(t.Context(), "/call", n, &got); err != nil || got != n {
+			t.Errorf("%d, %v", got, err)
+		}
+		for _, path := range []string{"/list", "/feed"} {
+			got := 0
+			for _, err := range wire.Feed[int](t.Context(), c, path, n, nil) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				got++
+			}
+			if got != n {
+				t.Errorf("%s: %d of %d", path, got, n)
+			}
+		}
+	}
+	if n := dials.Load(); n != 1 {
+		t.Errorf("%d connections were made", n)
+	}
+}
+
 // TestFeedFlushes: the first record, and one after a pause, come at once; nobody waits for a buffer to fill.
 func TestFeedFlushes(t *testing.T) {
 	next := make(chan bool)
