@@ -2,7 +2,6 @@ package remote_test
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 	"iter"
 	"strings"
@@ -53,12 +52,8 @@ func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 func BenchmarkRemote(b *testing.B) {
 	config := &docker.Config{Image: "shell", Cmd: []string{"sleep", "1000"}, Env: []string{"PATH=/usr/bin:/bin", "A=b"}, Labels: map[string]string{"a": "b", "c": "d"}}
 	host := &docker.HostConfig{NetworkMode: "bridge"}
-	raw, err := json.Marshal(docker.CreateRequest{Config: config, HostConfig: host})
-	if err != nil {
-		b.Fatal(err)
-	}
 	many := &manyContainers{n: 1000, one: sockerless.Container{
-		ID: strings.Repeat("0", 64), Name: "box", Created: time.Now(), Config: config, HostConfig: host, Raw: raw, Image: memdriver.Shell.ID, ImageRef: memdriver.Shell.Source,
+		ID: strings.Repeat("0", 64), Name: "box", Created: time.Now(), Config: config, HostConfig: host, Image: memdriver.Shell.ID, ImageRef: memdriver.Shell.Source,
 		State: sockerless.State{Status: docker.StateRunning, StartedAt: time.Now()}, Run: &sockerless.Run{Job: "j", Execution: "e"},
 	}}
 	for _, way := range ways {

@@ -62,24 +62,11 @@ func (s containers) Create(ctx context.Context, req sockerless.CreateRequest) (*
 }
 
 func (s containers) Find(ctx context.Context, name string) (*sockerless.Container, error) {
-	c, err := call[*sockerless.Container](ctx, s.client, pathContainerFind, ref{name})
-	if c != nil {
-		c.Raw = rawOf(c.Raw)
-	}
-	return c, err
+	return call[*sockerless.Container](ctx, s.client, pathContainerFind, ref{name})
 }
 
 func (s containers) List(ctx context.Context, opt sockerless.ListOptions) iter.Seq2[*sockerless.Container, error] {
-	return func(yield func(*sockerless.Container, error) bool) {
-		for c, err := range feed[*sockerless.Container](ctx, s.client, pathContainerList, opt, nil) {
-			if c != nil {
-				c.Raw = rawOf(c.Raw)
-			}
-			if !yield(c, err) {
-				return
-			}
-		}
-	}
+	return feed[*sockerless.Container](ctx, s.client, pathContainerList, opt, nil)
 }
 
 func (s containers) Start(ctx context.Context, name string) error {

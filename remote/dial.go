@@ -10,7 +10,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sockerless/sockerless"
@@ -45,7 +47,7 @@ func Dial(addr string, opt DialOptions) (*Client, error) {
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("cannot use %q as the backend's address: it may hold no user, query or fragment", u.Redacted())
 	}
-	token := tokenFile{opt.TokenFile, addr}
+	token := &tokenFile{path: opt.TokenFile, addr: addr}
 	var dialer net.Dialer
 	switch {
 	case u.Scheme == "unix" && u.Host == "" && u.Path != "":
@@ -94,7 +96,7 @@ func reach(addr string, connect func(context.Context) (net.Conn, error)) func(co
 
 // linked is the link to a backend, made when it is needed and again when it has ended.
 type linked struct {
-	token tokenFile
+	token *tokenFile
 	to    link.Target
 	hello link.Hello
 	opt   link.Options
@@ -165,9 +167,15 @@ func (l *linked) Close() error {
 }
 
 // tokenFile is where the token of the backend at addr is.
-type tokenFile struct{ path, addr string }
+type tokenFile struct {
+	path, addr string
 
-func (t tokenFile) read() (Token, error) {
+	mu     sync.Mutex
+	file   fs.FileInfo // what header was read from; nil before the first request
+	header http.Header
+}
+
+func (t *tokenFile) read() (Token, error) {
 	token, err := ReadToken(t.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -179,12 +187,21 @@ func (t tokenFile) read() (Token, error) {
 	return token, nil
 }
 
-func (t tokenFile) bearer() (http.Header, error) {
+// bearer returns the header that shows the token. The file is read when it is another one: a new token comes in a new file,
+// see WriteToken, and a file that is written to has another time.
+func (t *tokenFile) bearer() (http.Header, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now, err := os.Stat(t.path)
+	if err == nil && t.file != nil && os.SameFile(now, t.file) && now.ModTime().Equal(t.file.ModTime()) {
+		return t.header, nil
+	}
 	token, err := t.read()
 	if err != nil {
 		return nil, err
 	}
-	return http.Header{"Authorization": {"Bearer " + token.String()}}, nil
+	t.file, t.header = now, http.Header{"Authorization": {"Bearer " + token.String()}}
+	return t.header, nil
 }
 
 // loopback says whether host is this machine by its name alone: what DNS says of other names is not to be trusted with

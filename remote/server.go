@@ -189,19 +189,11 @@ func containerRoutes(m *http.ServeMux, s sockerless.ContainerService) {
 		in.Raw = rawOf(in.Raw)
 		return s.Create(ctx, in)
 	})
-	wire.HandleCall(m, pathContainerFind, func(ctx context.Context, in ref) (*packed, error) {
+	wire.HandleCall(m, pathContainerFind, func(ctx context.Context, in ref) (packed, error) {
 		c, err := s.Find(ctx, in.Ref)
-		return pack(c), err
+		return packed{c}, err
 	})
-	wire.HandleFeed(m, pathContainerList, func(ctx context.Context, in sockerless.ListOptions, _ io.Reader) iter.Seq2[*packed, error] {
-		return func(yield func(*packed, error) bool) {
-			for c, err := range s.List(ctx, in) {
-				if !yield(pack(c), err) {
-					return
-				}
-			}
-		}
-	})
+	handleList(m, pathContainerList, s.List)
 	handleDo(m, pathContainerStart, func(ctx context.Context, in ref) error { return s.Start(ctx, in.Ref) })
 	handleDo(m, pathContainerStop, func(ctx context.Context, in stopArgs) error { return s.Stop(ctx, in.Ref, in.Options) })
 	handleDo(m, pathContainerRestart, func(ctx context.Context, in stopArgs) error { return s.Restart(ctx, in.Ref, in.Options) })
@@ -300,9 +292,7 @@ func imageRoutes(m *http.ServeMux, s sockerless.ImageService) {
 	wire.HandleCall(m, pathImageFind, func(ctx context.Context, in ref) (*sockerless.Image, error) {
 		return s.Find(ctx, in.Ref)
 	})
-	wire.HandleFeed(m, pathImageList, func(ctx context.Context, in sockerless.ImageListOptions, _ io.Reader) iter.Seq2[*sockerless.Image, error] {
-		return s.List(ctx, in)
-	})
+	handleList(m, pathImageList, s.List)
 	handleDo(m, pathImageTag, func(ctx context.Context, in tagArgs) error { return s.Tag(ctx, in.Ref, in.Target) })
 	wire.HandleCall(m, pathImageRemove, func(ctx context.Context, in removeArgs) ([]image.DeleteResponse, error) {
 		return s.Remove(ctx, in.Ref, in.Options.Force)
@@ -319,9 +309,7 @@ func networkRoutes(m *http.ServeMux, s sockerless.NetworkService) {
 	wire.HandleCall(m, pathNetworkFind, func(ctx context.Context, in ref) (*network.Inspect, error) {
 		return s.Find(ctx, in.Ref)
 	})
-	wire.HandleFeed(m, pathNetworkList, func(ctx context.Context, in sockerless.Filters, _ io.Reader) iter.Seq2[*network.Inspect, error] {
-		return s.List(ctx, in)
-	})
+	handleList(m, pathNetworkList, s.List)
 	handleDo(m, pathNetworkConnect, func(ctx context.Context, in connectArgs) error {
 		return s.Connect(ctx, in.Ref, in.Container, in.Endpoint)
 	})
@@ -341,9 +329,7 @@ func volumeRoutes(m *http.ServeMux, s sockerless.VolumeService) {
 	wire.HandleCall(m, pathVolumeFind, func(ctx context.Context, in ref) (*volume.Volume, error) {
 		return s.Find(ctx, in.Ref)
 	})
-	wire.HandleFeed(m, pathVolumeList, func(ctx context.Context, in sockerless.Filters, _ io.Reader) iter.Seq2[*volume.Volume, error] {
-		return s.List(ctx, in)
-	})
+	handleList(m, pathVolumeList, s.List)
 	handleDo(m, pathVolumeRemove, func(ctx context.Context, in removeArgs) error { return s.Remove(ctx, in.Ref, in.Options.Force) })
 	wire.HandleCall(m, pathVolumePrune, func(ctx context.Context, in sockerless.Filters) (*volume.PruneReport, error) {
 		return s.Prune(ctx, in)
@@ -364,6 +350,19 @@ func systemRoutes(m *http.ServeMux, s sockerless.SystemService) {
 // handleDo serves a call that answers nothing.
 func handleDo[In any](m *http.ServeMux, path string, f func(context.Context, In) error) {
 	wire.HandleCall(m, path, func(ctx context.Context, in In) (nothing, error) { return nothing{}, f(ctx, in) })
+}
+
+// handleList serves a feed of nouns that are all there.
+func handleList[In, T any](m *http.ServeMux, path string, list func(context.Context, In) iter.Seq2[*T, error]) {
+	wire.HandleList(m, path, func(ctx context.Context, in In) iter.Seq2[packed, error] {
+		return func(yield func(packed, error) bool) {
+			for v, err := range list(ctx, in) {
+				if !yield(packed{v}, err) {
+					return
+				}
+			}
+		}
+	})
 }
 
 // handleSession serves a session: it is accepted once the backend's own has been opened.
