@@ -68,8 +68,9 @@ type ContainerService interface {
 	// Find returns one container.
 	Find(ctx context.Context, ref string) (*Container, error)
 
-	// List yields containers, the newest first, without what an inspect alone shows: Raw, LogAttributes, Execs and the log
-	// of State.Health. An unknown filter is EINVALID.
+	// List yields containers, the newest first, with what a list shows: ID, Name, Created, Image, NetworkingConfig and State
+	// without the log of its Health; of Config the image, the entrypoint, the command, the labels and the exposed ports, of
+	// HostConfig the network mode and the annotations. An unknown filter is EINVALID.
 	List(ctx context.Context, opt ListOptions) iter.Seq2[*Container, error]
 
 	// Start makes the container run. It returns once the process runs, or once the start has taken so long that

@@ -11,6 +11,7 @@ import (
 
 	docker "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
 
 	"github.com/sockerless/sockerless"
 )
@@ -197,27 +198,36 @@ var listing = []test{
 		err := firstError(s.b.Containers.List(s.Context(), sockerless.ListOptions{Filters: sockerless.Filters{"before": {"nobody"}}}))
 		s.refused(err, sockerless.ENOTFOUND, "No such container: nobody")
 	}},
-	{"without what an inspect alone shows, and whole in that", func(s *session) {
+	{"with what a list shows, and whole in an inspect", func(s *session) {
 		id := s.create(script("true"), func(r *sockerless.CreateRequest) {
 			r.Raw = json.RawMessage(`{"FromTheFuture":1}`)
 			r.HostConfig.Annotations = map[string]string{"a": "b"}
 			r.HostConfig.RestartPolicy.MaximumRetryCount = 3
 			r.HostConfig.RestartPolicy.Name = docker.RestartPolicyOnFailure
 			r.Config.Labels = map[string]string{"team": "a"}
+			r.Config.Env = []string{"A=1"}
+			r.Config.ExposedPorts = network.PortSet{network.MustParsePort("80/tcp"): {}}
 		})
 		whole := s.find(id)
+		want := &sockerless.Container{
+			ID: id, Name: whole.Name, Created: whole.Created, Image: whole.Image, NetworkingConfig: whole.NetworkingConfig, State: whole.State,
+			Config: &docker.Config{
+				Image: whole.Config.Image, Entrypoint: whole.Config.Entrypoint, Cmd: whole.Config.Cmd,
+				Labels: whole.Config.Labels, ExposedPorts: whole.Config.ExposedPorts,
+			},
+			HostConfig: &docker.HostConfig{NetworkMode: whole.HostConfig.NetworkMode, Annotations: whole.HostConfig.Annotations},
+		}
 		for c, err := range s.b.Containers.List(s.Context(), sockerless.ListOptions{All: true, Filters: sockerless.Filters{"id": {id}}}) {
 			if err != nil {
 				s.Fatal(err)
 			}
-			if c.Raw != nil || c.LogAttributes != nil {
-				s.Errorf("a list has Raw %s, LogAttributes %v", c.Raw, c.LogAttributes)
+			if !reflect.DeepEqual(c, want) {
+				s.Errorf("a list has %+v, want %+v", c, want)
 			}
-			s.same("HostConfig", reflect.DeepEqual(c.HostConfig, whole.HostConfig), true)
-			s.same("Config", reflect.DeepEqual(c.Config, whole.Config), true)
 		}
 		s.same("the retries of the restart policy", whole.HostConfig.RestartPolicy.MaximumRetryCount, 3)
 		s.same("an annotation", whole.HostConfig.Annotations["a"], "b")
+		s.same("a variable", slices.Contains(whole.Config.Env, "A=1"), true)
 	}},
 	{"of images, with how many containers are made of each", func(s *session) {
 		image := s.find(s.create(script("true"))).Image

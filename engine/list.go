@@ -45,16 +45,22 @@ func (e *Engine) sort() []*container {
 	return order
 }
 
-// listed is a copy of a container as a list shows it.
+// listed is a copy of what a list shows of a container.
 func listed(v *sockerless.Container) *sockerless.Container {
-	short := *v
-	short.Raw, short.LogAttributes, short.Execs = nil, nil, nil
+	short := &sockerless.Container{
+		ID: v.ID, Name: v.Name, Created: v.Created, Image: v.Image, NetworkingConfig: v.NetworkingConfig, State: v.State,
+		Config: &docker.Config{
+			Image: v.Config.Image, Entrypoint: v.Config.Entrypoint, Cmd: v.Config.Cmd,
+			Labels: v.Config.Labels, ExposedPorts: v.Config.ExposedPorts,
+		},
+		HostConfig: &docker.HostConfig{NetworkMode: v.HostConfig.NetworkMode, Annotations: v.HostConfig.Annotations},
+	}
 	if v.State.Health != nil {
 		health := *v.State.Health
 		health.Log = nil
 		short.State.Health = &health
 	}
-	return clone(&short)
+	return clone(short)
 }
 
 // List yields containers, the newest first.
