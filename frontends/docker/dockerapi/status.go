@@ -1,8 +1,10 @@
 package dockerapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/moby/moby/api/types/common"
@@ -41,19 +43,21 @@ func writeError(w http.ResponseWriter, err error) {
 
 // writeJSON answers with v, which must marshal.
 func writeJSON(w http.ResponseWriter, status int, v any) {
-	b, err := json.Marshal(v)
-	if err != nil {
+	var b bytes.Buffer
+	if err := json.NewEncoder(&b).Encode(v); err != nil {
 		status = http.StatusInternalServerError
-		b, _ = json.Marshal(common.ErrorResponse{Message: "cannot write the answer: " + err.Error()}) // a string marshals
+		b.Reset()
+		json.NewEncoder(&b).Encode(common.ErrorResponse{Message: "cannot write the answer: " + err.Error()}) //nolint:errcheck // a string marshals
 	}
 	// The CLI prints an error's JSON as it is unless the type is this one.
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
 	if r, ok := w.(*response); ok {
 		// The server sends the last of it after the handler, so nobody takes this back before the connection's next request.
 		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(r.answerBy)) //nolint:errcheck // a writer without deadlines is a test's
 	}
 	w.WriteHeader(status)
-	w.Write(append(b, '\n')) //nolint:errcheck // the client is gone; nobody is left to tell
+	w.Write(b.Bytes()) //nolint:errcheck // the client is gone; nobody is left to tell
 }
 
 // writeNothing answers with a status alone.
