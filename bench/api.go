@@ -52,6 +52,25 @@ func apiMeasurements(runs int) []measurement {
 				})
 			},
 		},
+		{
+			name: "api: inspect, CPU", unit: "ms",
+			measure: func(ctx context.Context, p *peer) (float64, error) {
+				id, err := p.named(ctx)
+				if err != nil {
+					return 0, err
+				}
+				const asks = 2000
+				seconds, err := p.spent(func() error {
+					for range asks {
+						if _, err := p.Client.ContainerInspect(ctx, id, client.ContainerInspectOptions{}); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+				return seconds * 1000 / asks, err
+			},
+		},
 	}
 	for _, n := range []int{1, 100, crowd} {
 		rows = append(rows, measurement{
@@ -80,6 +99,13 @@ func apiMeasurements(runs int) []measurement {
 	}, measurement{
 		name: "api: 2,000 reads a second, p99", unit: "ms", want: want{text: "<= 20 ms", fixed: 20, apartFixed: true},
 		measure: func(ctx context.Context, p *peer) (float64, error) { return reads(ctx, p, 2000, 10*time.Second) },
+	}, measurement{
+		name: "api: 2,000 reads a second, CPU", unit: "cores",
+		measure: func(ctx context.Context, p *peer) (float64, error) {
+			const long = 10 * time.Second
+			seconds, err := p.spent(func() error { _, err := reads(ctx, p, 2000, long); return err })
+			return seconds / long.Seconds(), err
+		},
 	}, measurement{
 		name: "api: memory, 1,000 containers, 100 watchers", unit: "MB", want: want{text: "<= 150 MB", fixed: 150, apartFixed: true}, programs: true,
 		measure: func(ctx context.Context, p *peer) (float64, error) {

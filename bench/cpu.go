@@ -19,6 +19,12 @@ const clockTick = 10 * time.Millisecond
 // cost is the CPU time, in seconds for 10^9 bytes, of everything that takes part in f: the host's programs, what they have
 // started, and the docker CLI. Unlike MB/s it hardly depends on what else the machine does.
 func (p *peer) cost(bytes float64, f func() error) (float64, error) {
+	seconds, err := p.spent(f)
+	return seconds / (bytes / 1e9), err
+}
+
+// spent is the CPU time, in seconds, of what cost counts.
+func (p *peer) spent(f func() error) (float64, error) {
 	before, err := p.cpu()
 	if err != nil {
 		return 0, err
@@ -27,7 +33,7 @@ func (p *peer) cost(bytes float64, f func() error) (float64, error) {
 		return 0, err
 	}
 	after, err := p.cpu()
-	return (after - before).Seconds() / (bytes / 1e9), err
+	return (after - before).Seconds(), err
 }
 
 // cpu is the CPU time of the host's programs and their descendants so far, the ended ones included, and of the CLIs that

@@ -61,6 +61,9 @@ func figure(v *float64) string {
 	if v == nil {
 		return "-"
 	}
+	if *v < 1 {
+		return fmt.Sprintf("%.2f", *v)
+	}
 	return fmt.Sprintf("%.1f", *v)
 }
 
