@@ -24,7 +24,8 @@ resource "azurerm_user_assigned_identity" "backend" {
 
 locals {
   # What a backend may do, each right on the smallest scope that has what it is for. None of them may give rights away, and there
-  # is none without a command that fails for want of it: TestRights in e2e takes each away in turn.
+  # is none without a command that fails for want of it, but for those of volumes_and_builds: TestRights in e2e takes each away in
+  # turn.
   backend_roles = merge({
     # Jobs are made, started, stopped, listed and deleted. A job that does not exist yet has no scope of its own, so it is the group.
     jobs = { role = "Container Apps Jobs Contributor", scope = azurerm_resource_group.this.id, why = "Jobs are the containers." }
@@ -40,7 +41,15 @@ locals {
     }, var.state_table == null ? {} : {
     # State in a table, read and written with the identity rather than with the key.
     tables = { role = "Storage Table Data Contributor", scope = azurerm_storage_account.this.id, why = "The backend's state is in tables." }
-  })
+    }, var.volumes_and_builds ? {
+    # Shares are made by ARM, and a storage of the environment needs the account's key. No narrower built-in role has both; the
+    # account holds nothing but these shares and the state.
+    shares = { role = "Storage Account Contributor", scope = azurerm_storage_account.this.id, why = "Volumes are shares of the account." }
+    # Builds run in the registry: listBuildSourceUploadUrl, scheduleRun, and the run's log.
+    build = { role = "Container Registry Tasks Contributor", scope = azurerm_container_registry.this.id, why = "Builds are runs of the registry." }
+    # Images of public registries are copied by the registry; AcrPush does not include importImage/action.
+    import = { role = "Container Registry Data Importer and Data Reader", scope = azurerm_container_registry.this.id, why = "Images are copied from public registries." }
+  } : {})
 
   # One assignment for each of backend_principals and each role.
   principal_roles = {

@@ -184,6 +184,12 @@ variable "state_table" {
   }
 }
 
+variable "volumes_and_builds" {
+  description = "Whether the backend gets what volumes, builds and copies of public images take: the shares and keys of the storage account, and tasks and imports of the registry. No version of the backend uses these rights yet."
+  type        = bool
+  default     = false
+}
+
 variable "backend_principals" {
   description = "Object ids of users, groups or applications that may run the backend too, with the rights of its identity: your own is `az ad signed-in-user show --query id -o tsv`."
   type        = set(string)

@@ -46,6 +46,20 @@ run "rights" {
   }
 }
 
+run "volumes_and_builds" {
+  variables {
+    volumes_and_builds = true
+  }
+  assert {
+    condition = { for name in ["shares", "build", "import"] : azurerm_role_assignment.backend[name].role_definition_name => azurerm_role_assignment.backend[name].scope } == {
+      "Storage Account Contributor"                      = azurerm_storage_account.this.id
+      "Container Registry Tasks Contributor"             = azurerm_container_registry.this.id
+      "Container Registry Data Importer and Data Reader" = azurerm_container_registry.this.id
+    }
+    error_message = "The rights are ${jsonencode({ for a in azurerm_role_assignment.backend : a.role_definition_name => a.scope })}."
+  }
+}
+
 run "restrict_outbound" {
   variables {
     restrict_outbound = true
