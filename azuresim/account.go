@@ -11,9 +11,9 @@ var storageVersions = []string{"2023-05-01", "2024-01-01", "2025-01-01", "2025-0
 const accountPattern = groupPattern + "/providers/Microsoft.Storage/storageAccounts/{account}"
 
 var (
-	// A new account is answered with 200 where other resources have 201.
+	// A new account is answered with 200 where other resources have 201. Its deletion is over when it is answered.
 	storageAccounts = &resourceType{name: "Microsoft.Storage/storageAccounts", pattern: accountPattern,
-		versions: storageVersions, created: http.StatusOK, async: true, fresh: func() properties { return &storageAccount{} }}
+		versions: storageVersions, created: http.StatusOK, async: true, goes: true, fresh: func() properties { return &storageAccount{} }}
 	fileShares = &resourceType{name: "Microsoft.Storage/storageAccounts/fileServices/shares", pattern: accountPattern + "/fileServices/default/shares/{share}",
 		versions: storageVersions, created: http.StatusCreated, fresh: func() properties { return &fileShare{} }}
 )

@@ -45,6 +45,7 @@ type resourceType struct {
 	fresh    func() properties
 	created  int  // status of the first PUT
 	async    bool // PUT and DELETE are long-running operations
+	goes     bool // DELETE is none
 }
 
 // routes are the operations that every type has.
@@ -180,7 +181,7 @@ func (t *resourceType) delete(r *armRequest) error {
 	if user := r.sim.userOf(res.ID); user != "" {
 		return armErrorf(http.StatusConflict, "InUse", "The resource '%s' cannot be deleted because it is in use by '%s'.", res.ID, user)
 	}
-	if !t.async {
+	if !t.async || t.goes {
 		r.sim.forget(res.ID)
 		return r.answer(http.StatusOK, nil)
 	}

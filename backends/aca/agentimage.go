@@ -128,7 +128,7 @@ func pushFailed(server string, err error) error {
 	code := sockerless.ErrorCode(err)
 	hint := ""
 	switch {
-	case registryStatus(err, http.StatusUnauthorized, http.StatusForbidden):
+	case registryStatus(err, http.StatusUnauthorized, http.StatusForbidden), hasStatus(err, http.StatusUnauthorized): // at the sign-in
 		code, hint = sockerless.EFORBIDDEN, "; the backend needs the role AcrPush there, or SOCKERLESS_ACA_AGENT_IMAGE"
 	case code == sockerless.EINTERNAL:
 		code = sockerless.EUNAVAILABLE

@@ -158,7 +158,8 @@ func parseError(refused *azcore.ResponseError) cloudError {
 		return cloudError{}
 	}
 	var wrapped struct {
-		Error *cloudError `json:"error"`
+		Error  *cloudError  `json:"error"`
+		Errors []cloudError `json:"errors"` // a registry's
 		cloudError
 	}
 	if json.Unmarshal(body, &wrapped) != nil {
@@ -166,6 +167,9 @@ func parseError(refused *azcore.ResponseError) cloudError {
 	}
 	if wrapped.Error != nil {
 		return *wrapped.Error
+	}
+	if len(wrapped.Errors) > 0 {
+		return wrapped.Errors[0]
 	}
 	return wrapped.cloudError
 }
