@@ -18,11 +18,11 @@ demo: setup build ## run containers on a local Azure: everything it needs includ
 	$(BIN)/sockerless demo
 
 .PHONY: test
-test: setup-test build ## run all tests, with the race detector, installing what they need
+test: setup-test build images ## run all tests, with the race detector, installing what they need
 	scripts/test
 
 .PHONY: check
-check: setup-test build fmt vet lint cross docs-check ## what a change must pass: format, vet, lint, import rules, cross builds, tests
+check: setup-test build images fmt vet lint cross docs-check ## what a change must pass: format, vet, lint, import rules, cross builds, tests
 	scripts/test
 
 .PHONY: build
@@ -35,12 +35,18 @@ build: ## put the programs into bin/
 	$(BUILD) -o $(BIN)/azuresim ./azuresim/cmd/azuresim
 	$(BUILD) -o $(BIN)/minibox ./azuresim/minibox/cmd/minibox
 
+.PHONY: images
+images: ## put the images of backend and agent into bin/images, an OCI layout that `sockerless push-images` pushes
+	@mkdir -p $(BIN)/linux-amd64
+	GOOS=linux GOARCH=amd64 $(BUILD) -o $(BIN)/linux-amd64/ ./backends/aca/cmd/sockerless-backend-aca ./agent/cmd/sockerless-agent
+	$(GO) run ./tools/images $(BIN)/images $(BIN)/linux-amd64
+
 .PHONY: e2e
-e2e: setup-test build ## run the sessions of the real docker CLI alone; RUN=walkthrough picks one
+e2e: setup-test build images ## run the sessions of the real docker CLI alone; RUN=walkthrough picks one
 	$(GO) test ./e2e -count=1 -timeout 20m -parallel 4 $(if $(RUN),-run 'TestSessions/$(RUN)') -v
 
 .PHONY: soak
-soak: setup-test build ## the long runs: 1,050 of link and agent over broken networks, the contract on every way to a backend, hundreds of sessions, a real Debian userland
+soak: setup-test build images ## the long runs: 1,050 of link and agent over broken networks, the contract on every way to a backend, hundreds of sessions, a real Debian userland
 	SOCKERLESS_SOAK=1 $(GO) test -race ./link ./agent -p 1 -count=1 -timeout 15m -v -run 'TestFaults|TestLongCut'
 	SOCKERLESS_SOAK=1 $(GO) test ./agent -count=1 -timeout 15m -v -run TestExecsLeaveNothing
 	SOCKERLESS_SOAK=1 $(GO) test -race ./remote ./frontends/docker -p 1 -count=1 -timeout 20m

@@ -64,7 +64,6 @@ func (c *Config) Settings(s *Settings) {
 	s.String(&c.AgentBinary, "SOCKERLESS_AGENT_BINARY", "agent-binary",
 		"the agent program to push; if it is not set, it is looked for beside this program and in PATH")
 	s.String(&c.Identity, "SOCKERLESS_ACA_IDENTITY", "identity", "ARM id of the user-assigned identity that pulls images")
-	s.String(&c.Registry, "SOCKERLESS_ACA_ACR", "acr", "login server of the container registry, such as name.azurecr.io")
 	s.Duration(&c.MaxRuntime, "SOCKERLESS_ACA_MAX_RUNTIME", "max-runtime", "how long a container may run")
 	s.String(&c.CallbackURL, "SOCKERLESS_CALLBACK_URL", "callback-url",
 		"URL under which agents reach this backend; if it is not set, the backend dials the agents")
@@ -74,6 +73,12 @@ func (c *Config) Settings(s *Settings) {
 		"URL of the proxy from agents to the callback URL, or \"direct\"; if it is not set, what HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the container's image say")
 	s.String(&c.Resolver, "SOCKERLESS_ACA_RESOLVER", "resolver",
 		"host:port of a DNS server that knows the names of job executions, or \""+SystemResolver+"\"; for a backend that dials the agents")
+	c.CloudSettings(s)
+}
+
+// CloudSettings defines in s those settings of c alone that say which cloud and registry it is.
+func (c *Config) CloudSettings(s *Settings) {
+	s.String(&c.Registry, "SOCKERLESS_ACA_ACR", "acr", "login server of the container registry, such as name.azurecr.io")
 	s.String(&c.EndpointURL, "SOCKERLESS_ENDPOINT_URL", "endpoint-url",
 		"another cloud, or the simulator; the rest is read from its /metadata/endpoints")
 	s.String(&c.CAFile, "SOCKERLESS_CA_FILE", "ca-file", "PEM file of authorities to trust beside the system's")
@@ -98,12 +103,7 @@ func armID(kind string) *regexp.Regexp {
 func (c *Config) Validate() error {
 	c.Location = strings.ToLower(strings.ReplaceAll(c.Location, " ", ""))
 	c.CallbackURL = strings.TrimSuffix(c.CallbackURL, "/")
-	c.EndpointURL = strings.TrimSuffix(c.EndpointURL, "/")
-	for _, check := range []struct {
-		value, env, flag string
-		required         bool
-		problem          func(string) string
-	}{
+	if err := checkSettings([]check{
 		{c.Subscription, "SOCKERLESS_ACA_SUBSCRIPTION_ID", "subscription", true, matches(guidPattern, "is no GUID")},
 		{c.ResourceGroup, "SOCKERLESS_ACA_RESOURCE_GROUP", "resource-group", true, matches(groupPattern, "is no name of a resource group")},
 		{c.Environment, "SOCKERLESS_ACA_ENVIRONMENT", "environment", true, either(namePattern, environmentPattern, "is neither a name nor the ARM id of a managed environment")},
@@ -112,25 +112,49 @@ func (c *Config) Validate() error {
 		{c.StorageAccount, "SOCKERLESS_ACA_STORAGE_ACCOUNT", "storage-account", false, matches(accountPattern, "is no name of a storage account")},
 		{c.AgentImage, "SOCKERLESS_ACA_AGENT_IMAGE", "agent-image", false, imageProblem},
 		{c.Identity, "SOCKERLESS_ACA_IDENTITY", "identity", false, matches(identityPattern, "is no ARM id of a user-assigned identity")},
-		{c.Registry, "SOCKERLESS_ACA_ACR", "acr", false, registryProblem},
 		{c.CallbackURL, "SOCKERLESS_CALLBACK_URL", "callback-url", false, callbackProblem},
 		{c.CallbackProxy, "SOCKERLESS_CALLBACK_PROXY", "callback-proxy", false, proxyProblem},
 		{c.Resolver, "SOCKERLESS_ACA_RESOLVER", "resolver", false, resolverProblem},
-		{c.EndpointURL, "SOCKERLESS_ENDPOINT_URL", "endpoint-url", false, endpointProblem},
-	} {
-		problem := ""
-		switch {
-		case check.value != "":
-			problem = check.problem(check.value)
-		case check.required:
-			problem = "is not set"
-		}
-		if problem != "" {
-			return &SettingError{check.env, check.flag, problem}
-		}
+	}); err != nil {
+		return err
+	}
+	if err := c.ValidateCloud(); err != nil {
+		return err
 	}
 	if c.MaxRuntime < time.Second || c.MaxRuntime > maxRuntime {
 		return &SettingError{"SOCKERLESS_ACA_MAX_RUNTIME", "max-runtime", fmt.Sprintf("is %v; it must be between 1s and %v", c.MaxRuntime, maxRuntime)}
+	}
+	return nil
+}
+
+// ValidateCloud is Validate for those settings alone that say which cloud and registry it is.
+func (c *Config) ValidateCloud() error {
+	c.EndpointURL = strings.TrimSuffix(c.EndpointURL, "/")
+	return checkSettings([]check{
+		{c.Registry, "SOCKERLESS_ACA_ACR", "acr", false, registryProblem},
+		{c.EndpointURL, "SOCKERLESS_ENDPOINT_URL", "endpoint-url", false, endpointProblem},
+	})
+}
+
+// check is what holds for one setting; problem says what is wrong with a value, and is empty if nothing is.
+type check struct {
+	value, env, flag string
+	required         bool
+	problem          func(string) string
+}
+
+func checkSettings(all []check) error {
+	for _, c := range all {
+		problem := ""
+		switch {
+		case c.value != "":
+			problem = c.problem(c.value)
+		case c.required:
+			problem = "is not set"
+		}
+		if problem != "" {
+			return &SettingError{c.env, c.flag, problem}
+		}
 	}
 	return nil
 }

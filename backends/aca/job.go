@@ -12,6 +12,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/appcontainers/armappcontainers/v3"
 
 	"github.com/sockerless/sockerless"
+	"github.com/sockerless/sockerless/backends/aca/programs"
 	"github.com/sockerless/sockerless/driver"
 )
 
@@ -22,7 +23,6 @@ const (
 	agentVolume   = "agent"
 	agentDir      = "/.sockerless" // where the volume is, in both containers
 	agentInDir    = agentDir + "/agent"
-	agentInImage  = "/sockerless-agent" // where the agent is in its own image
 	runSecret     = "run-secret"
 	pullSecret    = "pull-secret"
 	proxySecret   = "callback-proxy"
@@ -211,7 +211,7 @@ func (d *Driver) job(spec driver.Spec, agentImage string) (armappcontainers.Job,
 				InitContainers: []*armappcontainers.InitContainer{{
 					Name:    to.Ptr(initContainer),
 					Image:   to.Ptr(agentImage),
-					Command: to.SliceOfPtrs(agentInImage),
+					Command: to.SliceOfPtrs(programs.AgentPath),
 					Args:    to.SliceOfPtrs("install", agentDir),
 					// The smallest legal pair: whether init containers count into the job's sum is not documented,
 					// and a sum of legal pairs is one.

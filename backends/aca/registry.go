@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -13,6 +14,12 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/containers/azcontainerregistry"
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/sockerless/sockerless"
 )
 
 // Registry is the configured container registry. It is an authn.Keychain that knows this one only.
@@ -115,4 +122,62 @@ func expiry(token string) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(claims.Expires, 0)
+}
+
+// Push writes an image into a repository of the registry if it is not there, tagged by its digest, and returns its
+// reference. It tells whether it had to.
+func (r *Registry) Push(ctx context.Context, repository string, image v1.Image) (reference string, pushed bool, err error) {
+	if reference, pushed, err = r.push(ctx, repository, image); err == nil {
+		return reference, pushed, nil
+	}
+	code, hint := sockerless.ErrorCode(err), ""
+	switch {
+	case registryStatus(err, http.StatusUnauthorized, http.StatusForbidden), hasStatus(err, http.StatusUnauthorized): // at the sign-in
+		code, hint = sockerless.EFORBIDDEN, "; that takes the role AcrPush there"
+	case code == sockerless.EINTERNAL:
+		code = sockerless.EUNAVAILABLE
+	}
+	return "", false, &sockerless.Error{Code: code, Err: err, Message: fmt.Sprintf("cannot push %s to %s: %s%s", repository, r.server, oneLine(err.Error()), hint)}
+}
+
+func (r *Registry) push(ctx context.Context, repository string, image v1.Image) (reference string, pushed bool, err error) {
+	digest, err := image.Digest()
+	if err != nil {
+		return "", false, err
+	}
+	var options []name.Option
+	if insecure(r.server) {
+		options = append(options, name.Insecure)
+	}
+	to, err := name.NewRepository(r.server+"/"+repository, options...)
+	if err != nil {
+		return "", false, err
+	}
+	how := []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(r), remote.WithTransport(r.Transport())}
+	tag := to.Tag(strings.Replace(digest.String(), ":", "-", 1))
+	there, err := remote.Head(tag, how...)
+	if err != nil && !registryStatus(err, http.StatusNotFound) {
+		return "", false, err
+	}
+	if err != nil || there.Digest != digest {
+		if err := remote.Write(tag, image, how...); err != nil {
+			return "", false, err
+		}
+		pushed = true
+	}
+	return to.Digest(digest.String()).String(), pushed, nil
+}
+
+// registryStatus says whether a registry answered with one of these statuses.
+func registryStatus(err error, statuses ...int) bool {
+	refused, ok := errors.AsType[*transport.Error](err)
+	if !ok {
+		return false
+	}
+	for _, s := range statuses {
+		if refused.StatusCode == s {
+			return true
+		}
+	}
+	return false
 }

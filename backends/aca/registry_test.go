@@ -162,7 +162,7 @@ func TestAgentCannotBePushed(t *testing.T) {
 					s.Unassign(as)
 				}
 			}
-		}, sockerless.EFORBIDDEN, "Azure answered 401 UNAUTHORIZED: authentication required, visit https://aka.ms/acr/authorization for more information; the backend needs the role AcrPush there"},
+		}, sockerless.EFORBIDDEN, "Azure answered 401 UNAUTHORIZED: authentication required, visit https://aka.ms/acr/authorization for more information; that takes the role AcrPush there"},
 		"no program":                {func(c *aca.Config) { c.AgentImage, c.AgentBinary = "", "/nowhere/sockerless-agent" }, nil, sockerless.EINTERNAL, "SOCKERLESS_AGENT_BINARY"},
 		"another machine's program": {agentFile(t, []byte("#!/bin/sh")), nil, sockerless.EINTERNAL, "no program for linux/amd64"},
 		"a program with libraries":  {agentFile(t, program(t, elf.Prog64{Type: uint32(elf.PT_INTERP)})), nil, sockerless.EINTERNAL, "not a static program"},

@@ -30,6 +30,9 @@ func (c *Cloud) Credential() azcore.TokenCredential { return c.azure.credential 
 // Options are those of every client.
 func (c *Cloud) Options() azcore.ClientOptions { return c.azure.options() }
 
+// Registry is a container registry of this cloud, by its login server.
+func (c *Cloud) Registry(server string) *Registry { return &Registry{server: server, azure: c.azure} }
+
 // publicStorage is the suffix of storage accounts in public Azure.
 const publicStorage = "core.windows.net"
 

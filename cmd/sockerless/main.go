@@ -1,5 +1,6 @@
 // Command sockerless runs the whole of Sockerless in one process: `up` is a Docker host, on Azure or, with -sim, on a
-// simulated Azure of its own; `demo` shows the walk-through on the latter.
+// simulated Azure of its own; `demo` shows the walk-through on the latter; `push-images` puts into a registry
+// what a backend in Azure is made of.
 package main
 
 import (
@@ -27,6 +28,7 @@ Usage:
   sockerless up [-sim] [flags]   a Docker host, until Ctrl-C; prints the lines to set DOCKER_HOST with
   sockerless demo                the walk-through, on a simulated Azure
   sockerless prune --all [-f]    deletes every job of Sockerless in the environment, so that it can be destroyed
+  sockerless push-images ACR     the images of backend and agent into a registry, for a backend in Azure
   sockerless --version
 
 sockerless COMMAND --help lists a command's flags.
@@ -68,7 +70,7 @@ func simulates(args []string) bool {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) == 0 {
-		return usageError{errors.New("no command given (up, demo, prune; see sockerless --help)")}
+		return usageError{errors.New("no command given (up, demo, prune, push-images; see sockerless --help)")}
 	}
 	switch args[0] {
 	case "up":
@@ -82,6 +84,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return demo(ctx, stdout, stderr)
 	case "prune":
 		return prune(ctx, args[1:], os.Stdin, stdout, stderr)
+	case "push-images":
+		return pushImages(ctx, args[1:], stdout, stderr)
 	case "-h", "-help", "--help", "help":
 		fmt.Fprint(stdout, usage)
 		return nil
@@ -89,7 +93,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		fmt.Fprintln(stdout, "sockerless", versionText())
 		return nil
 	}
-	return usageError{fmt.Errorf("unknown command %q (up, demo, prune; see sockerless --help)", args[0])}
+	return usageError{fmt.Errorf("unknown command %q (up, demo, prune, push-images; see sockerless --help)", args[0])}
 }
 
 // parse parses a command's flags, without positional arguments. done says that help was asked for and given.
