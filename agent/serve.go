@@ -64,9 +64,12 @@ func (a *Agent) Run() int {
 func (a *Agent) dial(ctx context.Context) {
 	id := link.Identity{Role: link.Agent, ID: a.settings.RunID, Secret: a.settings.Secret, Hello: a.hello()}
 	opt := link.Options{Logger: a.log}
-	if len(a.settings.CA) > 0 {
+	switch {
+	case len(a.settings.CA) > 0:
 		opt.RootCAs = x509.NewCertPool()
 		opt.RootCAs.AppendCertsFromPEM(a.settings.CA)
+	case strings.HasPrefix(a.settings.Callback, "https:"):
+		opt.RootCAs = authorities()
 	}
 	switch {
 	case a.settings.Proxy == directProxy:

@@ -80,9 +80,18 @@ func ReadToken(path string) (Token, error) {
 	if err != nil {
 		return Token{}, fmt.Errorf("cannot read the backend's token: %w", err)
 	}
-	b, err := hex.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil || len(b) != len(Token{}) {
-		return Token{}, fmt.Errorf("cannot read the backend's token: %s does not hold 64 hexadecimal digits", path)
+	t, ok := ParseToken(string(text))
+	if !ok {
+		return t, fmt.Errorf("cannot read the backend's token: %s does not hold 64 hexadecimal digits", path)
 	}
-	return Token(b), nil
+	return t, nil
+}
+
+// ParseToken reads what String writes; space around it does not count.
+func ParseToken(text string) (t Token, ok bool) {
+	b, err := hex.DecodeString(strings.TrimSpace(text))
+	if err != nil || len(b) != len(t) {
+		return t, false
+	}
+	return Token(b), true
 }

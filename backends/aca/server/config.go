@@ -16,6 +16,7 @@ type Config struct {
 	Addr      string        // where the API and the agents' route are served: host:port
 	DataDir   string        // state, key, token, logs; on a local disk
 	State     string        // empty: in DataDir; else a table, as aca.StateProblem wants it: it has the key and the token too
+	Token     string        // what frontends show, 64 hexadecimal digits; empty: the backend makes one, once
 	CopyLimit int64         // bytes of what is copied into containers before their start, in all
 	Linger    time.Duration // how long an exited container's replica stays
 	StartWait time.Duration // how long a start waits for the agent's word
@@ -43,6 +44,7 @@ func (c *Config) Settings(s *aca.Settings) {
 	c.Azure.Settings(s)
 	s.String(&c.DataDir, "SOCKERLESS_DATA_DIR", "data-dir", "folder for state, key, token and logs, on a local disk")
 	s.String(&c.State, "SOCKERLESS_STATE", "state", "where the state is kept: table://ACCOUNT/TABLE in Azure Table Storage, or a table's https URL; if it is not set, in the data folder")
+	s.Secret(&c.Token, "SOCKERLESS_TOKEN", "what frontends prove themselves with, 64 hexadecimal digits; if it is not set, the backend makes it")
 	s.Duration(&c.Linger, "SOCKERLESS_ACA_LINGER", "linger", "how long the replica of an exited container stays, for cp, logs and a quick restart")
 	s.Size(&c.CopyLimit, "SOCKERLESS_COPY_LIMIT", "copy-limit", "how much may be copied into containers before their start, kept in the data folder, in all")
 	s.Duration(&c.StartWait, "SOCKERLESS_ACA_START_WAIT", "start-wait", "how long docker start waits for the container before it goes on behind")
@@ -55,6 +57,9 @@ func (c *Config) Validate() error {
 	}
 	if problem := aca.StateProblem(c.State); problem != "" {
 		return &aca.SettingError{Env: "SOCKERLESS_STATE", Flag: "state", Problem: problem}
+	}
+	if _, ok := remote.ParseToken(c.Token); c.Token != "" && !ok { // it is not shown, whatever it is
+		return &aca.SettingError{Env: "SOCKERLESS_TOKEN", Problem: "is not 64 hexadecimal digits"}
 	}
 	if c.Linger < 0 || c.Linger > maxLinger {
 		return &aca.SettingError{Env: "SOCKERLESS_ACA_LINGER", Flag: "linger", Problem: fmt.Sprintf("is %v; it must be between 0s and %v", c.Linger, maxLinger)}

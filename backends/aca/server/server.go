@@ -100,7 +100,7 @@ func (s *Server) Open(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if err := s.state.openSecrets(ctx, c.DataDir); err != nil {
+	if err := s.state.openSecrets(ctx, c.DataDir, c.Token); err != nil {
 		return err
 	}
 	if !s.state.lost.IsZero() {

@@ -73,16 +73,50 @@ func (s *Server) openTables(ctx context.Context, cloud *aca.Cloud) error {
 	return nil
 }
 
-// openSecrets reads the key and the token, or makes them, where the state is.
-func (s *state) openSecrets(ctx context.Context, dir string) (err error) {
-	if s.tables == nil {
-		if s.key, err = engine.LoadKey(dir); err != nil {
+// openSecrets reads the key and the token, or makes them, where the state is. A token that is given becomes the state's.
+func (s *state) openSecrets(ctx context.Context, dir, given string) (err error) {
+	if token, ok := remote.ParseToken(given); ok {
+		if err := s.putToken(ctx, dir, token); err != nil {
 			return err
 		}
-		s.token, err = remote.CreateToken(remote.TokenFile(dir))
+	}
+	if s.tables == nil {
+		s.key, err = engine.LoadKey(dir)
+	} else {
+		s.key, err = kept(ctx, s.tables, keyItem, random(32))
+	}
+	if err == nil {
+		err = s.openToken(ctx, dir)
+	}
+	if err != nil || s.tables == nil {
 		return err
 	}
-	if s.key, err = kept(ctx, s.tables, keyItem, random(32)); err != nil {
+	return s.openFolderOf(ctx)
+}
+
+// putToken puts a token where openToken finds it.
+func (s *state) putToken(ctx context.Context, dir string, t remote.Token) error {
+	if s.tables == nil {
+		return remote.WriteToken(remote.TokenFile(dir), t)
+	}
+	item, err := s.tables.Get(ctx, ownTable, tokenItem)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		item.Key = tokenItem
+	case err != nil:
+		return err
+	case string(item.Value) == string(t[:]):
+		return nil
+	}
+	item.Value = t[:]
+	_, err = s.tables.Put(ctx, ownTable, item)
+	return err
+}
+
+// openToken reads the token, or makes it.
+func (s *state) openToken(ctx context.Context, dir string) (err error) {
+	if s.tables == nil {
+		s.token, err = remote.CreateToken(remote.TokenFile(dir))
 		return err
 	}
 	// A token that was put into the folder is this state's, as long as that has none.
@@ -98,11 +132,9 @@ func (s *state) openSecrets(ctx context.Context, dir string) (err error) {
 	}
 	s.token = remote.Token(token)
 	if had, err := remote.ReadToken(remote.TokenFile(dir)); err != nil || had != s.token { // it may be a secret's mount
-		if err := remote.WriteToken(remote.TokenFile(dir), s.token); err != nil {
-			return err
-		}
+		return remote.WriteToken(remote.TokenFile(dir), s.token)
 	}
-	return s.openFolderOf(ctx)
+	return nil
 }
 
 // openFolderOf finds out whether the data folder is the one that the state was used with last.

@@ -18,10 +18,10 @@ import (
 )
 
 // TestTerraformBackendEnv reads what the Terraform module tells a backend as the walk-through does, by eval in a shell, and
-// as the backend does. The files are the module's output backend_env without and with all that can be set: terraform test
+// as the backend does. The files are the module's output backend_env without and with all that can be set, and with deploy_backend: terraform test
 // compares it with them.
 func TestTerraformBackendEnv(t *testing.T) {
-	for _, file := range []string{"backend_env.sh", "backend_env_all.sh"} {
+	for _, file := range []string{"backend_env.sh", "backend_env_all.sh", "backend_env_deployed.sh"} {
 		t.Run(file, func(t *testing.T) { checkBackendEnv(t, "../terraform/tests/"+file) })
 	}
 }
@@ -121,7 +121,5 @@ func settingsOf(c *server.Config) (s *aca.Settings, names []string) {
 	flags.SetOutput(io.Discard)
 	s = aca.NewSettings(flags)
 	c.Settings(s)
-	variable := regexp.MustCompile(`\(([A-Z_]+)\)$`)
-	flags.VisitAll(func(f *flag.Flag) { names = append(names, variable.FindStringSubmatch(f.Usage)[1]) })
-	return s, names
+	return s, s.Variables()
 }

@@ -17,6 +17,9 @@ import (
 	"syscall"
 	"time"
 
+	// In the backend's image there is no other authority to trust. Where there are some, these are not looked at.
+	_ "golang.org/x/crypto/x509roots/fallback"
+
 	"github.com/sockerless/sockerless/backends/aca"
 	"github.com/sockerless/sockerless/backends/aca/server"
 )
@@ -141,7 +144,7 @@ func (m *Main) configure() (config *server.Config, verbose bool, err error) {
 	wrong := settings.Load(m.Getenv)
 	if err := flags.Parse(m.Args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
-			m.help(flags)
+			m.help(flags, settings)
 			return nil, false, nil
 		}
 		return nil, false, usage{err}
@@ -165,9 +168,11 @@ func (m *Main) configure() (config *server.Config, verbose bool, err error) {
 	return &c, verbose, nil
 }
 
-func (m *Main) help(flags *flag.FlagSet) {
+func (m *Main) help(flags *flag.FlagSet, settings *aca.Settings) {
 	fmt.Fprintf(m.Stdout, "Usage: %s [flags]\n\nRuns containers as Azure Container Apps jobs, for frontends such as sockerless-frontend-docker.\n"+
 		"A flag wins over the variable in parentheses behind it.\n\nFlags:\n", program)
 	flags.SetOutput(m.Stdout)
 	flags.PrintDefaults()
+	fmt.Fprint(m.Stdout, "\nVariables without a flag, since everybody can read arguments:\n")
+	settings.PrintSecrets(m.Stdout)
 }
