@@ -78,7 +78,7 @@ const (
 )
 
 // armRoutes is every ARM operation that the simulator answers.
-var armRoutes = slices.Concat(appRoutes, groupRoutes, providerRoutes,
+var armRoutes = slices.Concat(appRoutes, containerAppRoutes, groupRoutes, providerRoutes,
 	virtualNetworks.routes(), subnets.routes(), securityGroups.routes(), zoneRoutes, privateZones.routes(), zoneLinks.routes(),
 	workspaceRoutes, workspaces.routes(), identities.routes(), accountRoutes, storageAccounts.routes(), fileShares.routes(),
 	registryRoutes, registries.routes(), authorizationRoutes())

@@ -33,9 +33,9 @@ func (e *environment) subnet() string {
 	return ""
 }
 
-// domain is the environment's default domain.
+// domain is the environment's default domain. It is one of the simulator's own names, so that nobody is asked for it.
 func (e *environment) domain() string {
-	return domainPrefix(e.Name) + "." + e.Location + ".azurecontainerapps.io"
+	return domainPrefix(e.Name) + "." + e.Location + ".azurecontainerapps." + ownSuffix
 }
 
 // environmentBody is the JSON of an environment.
@@ -244,6 +244,11 @@ func deleteEnvironment(r *armRequest) error {
 	if jobs > 0 {
 		return armErrorf(http.StatusConflict, "ManagedEnvironmentHasContainerAppsJobs", "The specified environment %s cannot be deleted because it still contains %d Container Apps Jobs.", e.Name, jobs)
 	}
+	for _, a := range r.sim.apps {
+		if strings.EqualFold(a.body.Properties.environment(), e.ID) {
+			return armErrorf(http.StatusConflict, "ManagedEnvironmentHasContainerApps", "The environment '%s' cannot be deleted: the container app '%s' is in it.", e.Name, a.name)
+		}
+	}
 	e.Properties.provisioning("Deleting")
 	return r.remove("Microsoft.App/managedEnvironments", e.ID)
 }
@@ -349,7 +354,7 @@ func (p *storageProperties) check() error {
 	return nil
 }
 
-// listUsages tells how many cores the environment's executions have of how many they may have.
+// listUsages tells how many cores the environment's replicas have of how many they may have.
 func listUsages(r *armRequest) error {
 	r.sim.mu.Lock()
 	defer r.sim.mu.Unlock()
@@ -369,6 +374,11 @@ func listUsages(r *armRequest) error {
 			for _, c := range e.template.Containers {
 				used += c.Resources.CPU
 			}
+		}
+	}
+	for _, a := range r.sim.apps {
+		if strings.EqualFold(a.body.Properties.environment(), env.ID) {
+			used += a.cores()
 		}
 	}
 	return page(r, []map[string]any{{

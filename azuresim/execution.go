@@ -2,17 +2,12 @@ package azuresim
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/google/go-containerregistry/pkg/authn"
 )
 
 // Statuses of an execution.
@@ -122,7 +117,9 @@ func (j *job) start(template *jobTemplate) *execution {
 	s.saveJob(j)
 	s.running.Add(1)
 	env := s.environments[strings.ToLower(j.body.Properties.EnvironmentID)]
-	run := &run{sim: s, execution: e, body: j.body, env: env, workspace: env.customerID()}
+	run := &run{execution: e, body: j.body, pod: &pod{sim: s, env: env, workspace: env.customerID(), owner: owner{job: j.name, execution: e.name},
+		identity: j.body.Identity, access: &j.body.Properties.Configuration.podAccess, template: template,
+		platform: []string{"CONTAINER_APP_JOB_NAME=" + j.name, "CONTAINER_APP_JOB_EXECUTION_NAME=" + e.name}}}
 	go run.do() // ends with the execution, which endWith brings about, at the latest in Close
 	return e
 }
@@ -183,11 +180,9 @@ func (s *Simulator) Preempt(execution string) error {
 
 // run is the life of one execution, seen from its goroutine. Its fields are constant.
 type run struct {
-	sim        *Simulator
+	*pod
 	execution  *execution
-	body       jobBody // the job as it was at the start
-	env        *environment
-	workspace  string         // customer id of the one that the environment logs to; empty: none
+	body       jobBody        // the job as it was at the start
 	stragglers sync.WaitGroup // replicas that were taken away and are still ending
 }
 
@@ -299,12 +294,12 @@ func (r *run) replica() (outcome, bool) {
 			return r.finished(record, replica.Result()), false
 		case <-timeout.C:
 			replica.Stop(stopGrace)
-			r.await(replica)
+			s.await(replica)
 			r.finished(record, replica.Result())
 			return outcome{status: statusFailed, reason: "DeadlineExceeded", message: "Job was active longer than specified deadline"}, false
 		case <-e.end:
 			replica.Stop(e.ending.grace)
-			r.await(replica)
+			s.await(replica)
 			r.finished(record, replica.Result())
 			return e.ending.outcome(), false
 		case <-e.again:
@@ -313,22 +308,12 @@ func (r *run) replica() (outcome, bool) {
 			keep := release
 			release = nil
 			r.stragglers.Go(func() { // ends with the old replica, which Stop has doomed
-				r.await(replica)
+				s.await(replica)
 				r.finished(record, replica.Result())
 				keep()
 			})
 			return outcome{}, true
 		}
-	}
-}
-
-// await waits for a replica that was told to stop, and makes it quick when the simulator is closed meanwhile.
-func (r *run) await(replica Replica) {
-	select {
-	case <-replica.Done():
-	case <-r.sim.done:
-		replica.Stop(closeGrace)
-		<-replica.Done()
 	}
 }
 
@@ -367,194 +352,4 @@ func (r *run) finished(record *replicaRecord, result ReplicaResult) outcome {
 	}
 	record.Containers = containers
 	return o
-}
-
-// event writes a row of the system log.
-func (r *run) event(ev Event, replica string) {
-	r.sim.logs.system(systemRow{workspace: r.workspace, environment: domainPrefix(r.env.Name), job: r.execution.job.name, execution: r.execution.name, replica: replica, event: ev})
-}
-
-// spec is the order to the runtime; release takes back what the replica was given.
-func (r *run) spec(name string) (spec ReplicaSpec, release func(), err error) {
-	s, e, c := r.sim, r.execution, r.body.Properties.Configuration
-	spec = ReplicaSpec{Name: name, Hostname: name, Shares: map[string]string{},
-		Pull:     r.keychain(),
-		Insecure: func(registry string) bool { return isLoopbackName(hostOf(registry)) },
-		Output: func(container, stream string, line []byte) {
-			s.logs.console(consoleRow{workspace: r.workspace, environment: domainPrefix(r.env.Name), job: e.job.name, replica: name, container: container,
-				image: e.template.image(container), stream: stream, line: string(line), time: time.Now()})
-		},
-		Events: func(ev Event) { r.event(ev, name) },
-	}
-	readOnly := map[string]bool{}
-	for _, v := range e.template.Volumes {
-		if v.StorageName == "" {
-			spec.EmptyDirs = append(spec.EmptyDirs, v.Name)
-			continue
-		}
-		s.mu.Lock()
-		st := r.env.Storages[v.StorageName]
-		s.mu.Unlock()
-		if st == nil {
-			return spec, nil, fmt.Errorf("cannot mount volume '%s': managed environment storage '%s' was deleted", v.Name, v.StorageName)
-		}
-		folder := filepath.Join(s.dir, st.folder())
-		if err := errors.Join(os.MkdirAll(folder, 0o777), os.Chmod(folder, 0o777)); err != nil {
-			return spec, nil, fmt.Errorf("cannot mount volume '%s': %w", v.Name, err)
-		}
-		spec.Shares[v.Name], readOnly[v.Name] = folder, st.readOnly()
-	}
-	base := []string{
-		"CONTAINER_APP_JOB_NAME=" + e.job.name, "CONTAINER_APP_JOB_EXECUTION_NAME=" + e.name,
-		"CONTAINER_APP_REPLICA_NAME=" + name, "CONTAINER_APP_ENV_DNS_SUFFIX=" + r.env.domain(),
-	}
-	var headers []string
-	release = func() {
-		for _, h := range headers {
-			s.entra.revokeHeader(h)
-		}
-	}
-	for _, kind := range []struct {
-		lifecycle  string
-		containers []jobContainer
-		to         *[]ContainerSpec
-	}{{"Init", e.template.InitContainers, &spec.Init}, {"Main", e.template.Containers, &spec.Containers}} {
-		env := base
-		if ids := r.identitiesFor(kind.lifecycle); len(ids) > 0 && len(kind.containers) > 0 {
-			header := s.entra.grantHeader(msiGrant{identities: ids})
-			headers = append(headers, header)
-			plain, _ := s.addr.get()
-			endpoint := "http://host.azuresim.internal:" + portOf(plain) + "/msi/token"
-			env = append(env[:len(env):len(env)], "IDENTITY_ENDPOINT="+endpoint, "IDENTITY_HEADER="+header,
-				"MSI_ENDPOINT="+endpoint, "MSI_SECRET="+header)
-		}
-		for _, ct := range kind.containers {
-			cs, err := r.container(ct, c, env, &spec, readOnly)
-			if err != nil {
-				release()
-				return spec, nil, err
-			}
-			*kind.to = append(*kind.to, cs)
-		}
-	}
-	for _, cs := range spec.Containers {
-		spec.Resources.CPU += cs.Resources.CPU
-		spec.Resources.MemoryBytes += cs.Resources.MemoryBytes
-	}
-	return spec, release, nil
-}
-
-func (r *run) container(ct jobContainer, c *jobConfiguration, platform []string, spec *ReplicaSpec, readOnly map[string]bool) (ContainerSpec, error) {
-	gi, _ := ct.Resources.memory()
-	cs := ContainerSpec{Name: ct.Name, Image: ct.Image, Command: ct.Command, Args: ct.Args,
-		Resources: Resources{CPU: ct.Resources.CPU, MemoryBytes: int64(gi * (1 << 30))}}
-	cs.Env = append(cs.Env, platform...)
-	for _, e := range ct.Env {
-		value := e.Value
-		if e.SecretRef != "" {
-			value, _ = c.secret(e.SecretRef) // checked when the job was put
-		}
-		cs.Env = append(cs.Env, e.Name+"="+value)
-	}
-	for _, m := range ct.VolumeMounts {
-		volume := m.VolumeName
-		if m.SubPath != "" { // the runtime knows whole volumes only: a folder of a share is one of its own
-			folder, err := makeSubPath(spec.Shares[volume], m.SubPath)
-			if err != nil {
-				return cs, fmt.Errorf("cannot mount volume '%s': %w", m.VolumeName, err)
-			}
-			volume += "/" + m.SubPath
-			spec.Shares[volume] = folder
-		}
-		cs.Mounts = append(cs.Mounts, Mount{Volume: volume, Path: m.MountPath, ReadOnly: readOnly[m.VolumeName]})
-	}
-	return cs, nil
-}
-
-// makeSubPath makes a folder of a share. A link that a container left there must not lead out of it, so os.Root walks it.
-func makeSubPath(share, subPath string) (string, error) {
-	root, err := os.OpenRoot(share)
-	if err != nil {
-		return "", err
-	}
-	defer root.Close()
-	if err := root.MkdirAll(subPath, 0o777); err != nil {
-		return "", err
-	}
-	info, err := root.Stat(subPath)
-	if err != nil {
-		return "", err
-	}
-	if !info.IsDir() {
-		return "", fmt.Errorf("%s is no folder", subPath)
-	}
-	return filepath.Join(share, subPath), nil
-}
-
-// image is what the container of that name runs.
-func (t *jobTemplate) image(container string) string {
-	for _, list := range [][]jobContainer{t.Containers, t.InitContainers} {
-		for _, c := range list {
-			if c.Name == container {
-				return c.Image
-			}
-		}
-	}
-	return ""
-}
-
-// identitiesFor lists the identities whose tokens containers of a kind ("Init" or "Main") may have.
-func (r *run) identitiesFor(lifecycle string) []*Principal {
-	var out []*Principal
-	if r.body.Identity == nil {
-		return nil
-	}
-	for rid := range r.body.Identity.UserAssignedIdentities {
-		allowed := true
-		for _, is := range r.body.Properties.Configuration.IdentitySettings {
-			if strings.EqualFold(is.Identity, rid) {
-				allowed = is.Lifecycle == "" || is.Lifecycle == "All" || is.Lifecycle == lifecycle
-			}
-		}
-		if p := r.sim.entra.byResourceID(rid); p != nil && allowed {
-			out = append(out, p)
-		}
-	}
-	return out
-}
-
-// keychain has the credentials of the job's registries.
-func (r *run) keychain() authn.Keychain { return jobKeychain{r} }
-
-type jobKeychain struct{ run *run }
-
-// Resolve mints an ACR refresh token for a registry with an identity, as Container Apps does, and hands out the secret of others.
-func (k jobKeychain) Resolve(resource authn.Resource) (authn.Authenticator, error) {
-	c := k.run.body.Properties.Configuration
-	for _, reg := range c.Registries {
-		if reg.Server != resource.RegistryStr() {
-			continue
-		}
-		if reg.Identity == "" {
-			password, _ := c.secret(reg.PasswordSecretRef)
-			return authn.FromConfig(authn.AuthConfig{Username: reg.Username, Password: password}), nil
-		}
-		registry := k.run.sim.registryOf(reg.Server)
-		if registry == nil {
-			return nil, fmt.Errorf("the registry %s does not exist", reg.Server)
-		}
-		token, err := registry.refreshToken(k.run.sim.entra.byResourceID(reg.Identity))
-		if err != nil {
-			return nil, err
-		}
-		return authn.FromConfig(authn.AuthConfig{Username: acrTokenUser, Password: token}), nil
-	}
-	return authn.Anonymous, nil
-}
-
-func hostOf(registry string) string {
-	if host, _, err := net.SplitHostPort(registry); err == nil {
-		return host
-	}
-	return registry
 }

@@ -64,7 +64,7 @@ func (r *armRequest) hasGroup() bool {
 	return r.sim.resources[strings.ToLower(r.groupID())] != nil
 }
 
-// deleteGroup deletes the group with everything in it. Jobs are not deleted here: they keep it from going.
+// deleteGroup deletes the group with everything in it. Jobs and apps are not deleted here: they keep it from going.
 func deleteGroup(r *armRequest) error {
 	r.sim.mu.Lock()
 	defer r.sim.mu.Unlock()
@@ -75,6 +75,11 @@ func deleteGroup(r *armRequest) error {
 	for _, j := range r.sim.jobs {
 		if within(j.id, id) {
 			return armErrorf(http.StatusConflict, "UnsupportedBySimulator", "azuresim deletes no group with jobs in it; '%s' is there.", j.name)
+		}
+	}
+	for _, a := range r.sim.apps {
+		if within(a.id, id) {
+			return armErrorf(http.StatusConflict, "UnsupportedBySimulator", "azuresim deletes no group with container apps in it; '%s' is there.", a.name)
 		}
 	}
 	return r.remove(resourceGroups.name, id)
@@ -98,6 +103,9 @@ func listGroup(r *armRequest) error {
 	}
 	for _, j := range r.sim.jobs {
 		add(j.id, j.name, "Microsoft.App/jobs", j.body.Location)
+	}
+	for _, a := range r.sim.apps {
+		add(a.id, a.name, appKind, a.body.Location)
 	}
 	slices.SortFunc(all, func(a, b resourceBody) int { return strings.Compare(a.ID, b.ID) })
 	return page(r, all)

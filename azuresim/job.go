@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -57,15 +58,13 @@ type jobProperties struct {
 }
 
 type jobConfiguration struct {
-	TriggerType           string            `json:"triggerType"`
-	ReplicaTimeout        int32             `json:"replicaTimeout"`
-	ReplicaRetryLimit     int32             `json:"replicaRetryLimit"`
-	ManualTriggerConfig   *manualTrigger    `json:"manualTriggerConfig,omitempty"`
-	ScheduleTriggerConfig json.RawMessage   `json:"scheduleTriggerConfig,omitempty"`
-	EventTriggerConfig    json.RawMessage   `json:"eventTriggerConfig,omitempty"`
-	Secrets               []jobSecret       `json:"secrets,omitempty"`
-	Registries            []jobRegistry     `json:"registries,omitempty"`
-	IdentitySettings      []identitySetting `json:"identitySettings,omitempty"`
+	TriggerType           string          `json:"triggerType"`
+	ReplicaTimeout        int32           `json:"replicaTimeout"`
+	ReplicaRetryLimit     int32           `json:"replicaRetryLimit"`
+	ManualTriggerConfig   *manualTrigger  `json:"manualTriggerConfig,omitempty"`
+	ScheduleTriggerConfig json.RawMessage `json:"scheduleTriggerConfig,omitempty"`
+	EventTriggerConfig    json.RawMessage `json:"eventTriggerConfig,omitempty"`
+	podAccess
 }
 
 type manualTrigger struct {
@@ -128,11 +127,17 @@ type volumeMount struct {
 }
 
 type jobVolume struct {
-	Name         string          `json:"name"`
-	StorageType  string          `json:"storageType,omitempty"` // EmptyDir, AzureFile, NfsAzureFile
-	StorageName  string          `json:"storageName,omitempty"`
-	Secrets      json.RawMessage `json:"secrets,omitempty"`
-	MountOptions string          `json:"mountOptions,omitempty"`
+	Name         string         `json:"name"`
+	StorageType  string         `json:"storageType,omitempty"` // EmptyDir, AzureFile, NfsAzureFile, Secret
+	StorageName  string         `json:"storageName,omitempty"`
+	Secrets      []volumeSecret `json:"secrets,omitempty"`
+	MountOptions string         `json:"mountOptions,omitempty"`
+}
+
+// volumeSecret is a secret that is a file of a volume.
+type volumeSecret struct {
+	SecretRef string `json:"secretRef"`
+	Path      string `json:"path,omitempty"` // empty: the secret's name
 }
 
 // executionTemplate is the body of POST start, and the template that an execution shows: no volumes.
@@ -173,8 +178,8 @@ func unsupported(what string) error {
 
 // check validates everything but what depends on other resources, and fills in Azure's defaults.
 func (b *jobBody) check(name string, l limits) error {
-	if len(name) < 2 || len(name) > 32 || !jobName.MatchString(name) {
-		return badRequest("ContainerAppInvalidName", "Invalid ContainerApp name '%s'. A name must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character and cannot have '--'. The length must not be more than 32 characters.", name)
+	if err := checkName(name); err != nil {
+		return err
 	}
 	if b.Location == "" {
 		return badRequest("LocationRequired", "The location property is required for this definition.")
@@ -186,13 +191,27 @@ func (b *jobBody) check(name string, l limits) error {
 	if p == nil {
 		return badRequest("InvalidRequestContent", "The request content was invalid and could not be deserialized: 'Required property 'properties' not found in JSON'.")
 	}
-	if p.WorkloadProfileName != "" && p.WorkloadProfileName != "Consumption" {
-		return badRequest("WorkloadProfileNotFound", "The workload profile '%s' was not found in the environment.", p.WorkloadProfileName)
+	if err := checkProfile(p.WorkloadProfileName); err != nil {
+		return err
 	}
 	if err := p.Configuration.check(); err != nil {
 		return err
 	}
-	return p.Template.check(p.Configuration)
+	return p.Template.check(&p.Configuration.podAccess)
+}
+
+func checkProfile(name string) error {
+	if name == "" || name == "Consumption" {
+		return nil
+	}
+	return badRequest("WorkloadProfileNotFound", "The workload profile '%s' was not found in the environment.", name)
+}
+
+func checkName(name string) error {
+	if len(name) >= 2 && len(name) <= 32 && jobName.MatchString(name) {
+		return nil
+	}
+	return badRequest("ContainerAppInvalidName", "Invalid ContainerApp name '%s'. A name must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character and cannot have '--'. The length must not be more than 32 characters.", name)
 }
 
 func checkTags(tags map[string]string, l limits) error {
@@ -239,6 +258,10 @@ func (c *jobConfiguration) check() error {
 			return unsupported("executions of more than one replica")
 		}
 	}
+	return c.podAccess.check()
+}
+
+func (c *podAccess) check() error {
 	seen := map[string]bool{}
 	for _, s := range c.Secrets {
 		switch {
@@ -279,7 +302,7 @@ func (c *jobConfiguration) check() error {
 	return nil
 }
 
-func (c *jobConfiguration) secret(name string) (string, bool) {
+func (c *podAccess) secret(name string) (string, bool) {
 	for _, s := range c.Secrets {
 		if s.Name == name {
 			return s.Value, true
@@ -288,14 +311,14 @@ func (c *jobConfiguration) secret(name string) (string, bool) {
 	return "", false
 }
 
-func (t *jobTemplate) check(c *jobConfiguration) error {
+func (t *jobTemplate) check(c *podAccess) error {
 	if t == nil || len(t.Containers) == 0 {
 		return badRequest("ContainerAppContainersRequired", "The template must have at least one container.")
 	}
 	volumes := map[string]jobVolume{}
 	for i := range t.Volumes {
 		v := &t.Volumes[i]
-		if err := v.check(); err != nil {
+		if err := v.check(c); err != nil {
 			return err
 		}
 		if _, dup := volumes[v.Name]; dup {
@@ -322,15 +345,19 @@ func (t *jobTemplate) check(c *jobConfiguration) error {
 	return checkTotal(t.Containers)
 }
 
-func (v *jobVolume) check() error {
+func (v *jobVolume) check(c *podAccess) error {
 	if v.StorageType == "" {
 		v.StorageType = "EmptyDir"
 	}
 	switch {
 	case !dnsLabel.MatchString(v.Name):
 		return badRequest("ContainerAppVolumeNameInvalid", "The volume name '%s' is invalid. It must consist of lower case alphanumeric characters or '-'.", v.Name)
-	case v.StorageType == "Secret":
-		return unsupported("volumes of storageType 'Secret'")
+	case v.StorageType == secretVolume && v.StorageName != "":
+		return badRequest("ContainerAppVolumeInvalid", "Volume '%s' of storageType Secret must not have a storageName.", v.Name)
+	case v.StorageType == secretVolume:
+		return v.checkSecrets(c)
+	case len(v.Secrets) > 0:
+		return badRequest("ContainerAppVolumeInvalid", "Volume '%s' of storageType %s must not have secrets.", v.Name, v.StorageType)
 	case v.StorageType == "EmptyDir" && v.StorageName != "":
 		return badRequest("ContainerAppVolumeInvalid", "Volume '%s' of storageType EmptyDir must not have a storageName.", v.Name)
 	case v.StorageType == "EmptyDir":
@@ -343,7 +370,19 @@ func (v *jobVolume) check() error {
 	return nil
 }
 
-func (ct *jobContainer) check(kind string, c *jobConfiguration, volumes map[string]jobVolume) error {
+func (v *jobVolume) checkSecrets(c *podAccess) error {
+	for _, s := range v.Secrets {
+		if _, ok := c.secret(s.SecretRef); !ok {
+			return badRequest("ContainerAppSecretRefNotFound", "SecretRef '%s' defined for volume '%s' not found.", s.SecretRef, v.Name)
+		}
+		if s.Path != "" && !filepath.IsLocal(s.Path) {
+			return badRequest("ContainerAppVolumeInvalid", "The path '%s' in volume '%s' must be a relative path without '..'.", s.Path, v.Name)
+		}
+	}
+	return nil
+}
+
+func (ct *jobContainer) check(kind string, c *podAccess, volumes map[string]jobVolume) error {
 	field := func(name, detail string) error {
 		return badRequest("InvalidParameterValueInContainerTemplate", "The following field(s) are either invalid or missing. Field 'template.%s.%s.%s' is invalid with details: '%s';.", kind, ct.Name, name, detail)
 	}
@@ -354,7 +393,7 @@ func (ct *jobContainer) check(kind string, c *jobConfiguration, volumes map[stri
 		return field("image", "Invalid value: \""+ct.Image+"\": could not parse reference")
 	}
 	if len(ct.Probes) > 0 && string(ct.Probes) != "[]" && string(ct.Probes) != "null" {
-		return unsupported("probes of job containers")
+		return unsupported("probes that a template asks for")
 	}
 	names := map[string]bool{}
 	for _, e := range ct.Env {
@@ -383,8 +422,8 @@ func (ct *jobContainer) check(kind string, c *jobConfiguration, volumes map[stri
 			return field("volumeMounts.mountPath", "Invalid value: \""+m.MountPath+"\": must be unique")
 		case m.SubPath != "" && (strings.HasPrefix(m.SubPath, "/") || slices.Contains(strings.Split(m.SubPath, "/"), "..")):
 			return field("volumeMounts.subPath", "Invalid value: \""+m.SubPath+"\": must be a relative path without '..'")
-		case m.SubPath != "" && v.StorageType == "EmptyDir":
-			return unsupported("volumeMounts.subPath on an EmptyDir")
+		case m.SubPath != "" && (v.StorageType == "EmptyDir" || v.StorageType == secretVolume):
+			return unsupported("volumeMounts.subPath on a volume of storageType '" + v.StorageType + "'")
 		}
 		paths[m.MountPath] = true
 	}

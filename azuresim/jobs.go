@@ -45,23 +45,32 @@ func (j *job) shown(version string) jobBody {
 	}
 	p.OutboundIPAddresses = []string{"127.0.0.1"}
 	p.EventStreamEndpoint = fmt.Sprintf("https://%s.azurecontainerapps.dev%s/eventstream", b.Location, j.id)
-	c.Secrets = nil
-	for _, s := range j.body.Properties.Configuration.Secrets {
-		c.Secrets = append(c.Secrets, jobSecret{Name: s.Name})
-	}
+	c.Secrets = secretNames(c.Secrets)
 	p.Configuration, b.Properties = &c, &p
-	if b.Identity != nil {
-		id := jobIdentity{Type: b.Identity.Type, UserAssignedIdentities: map[string]*assignedIdentity{}}
-		for rid := range b.Identity.UserAssignedIdentities {
-			if pr := j.sim.entra.byResourceID(rid); pr != nil {
-				id.UserAssignedIdentities[rid] = &assignedIdentity{PrincipalID: pr.ObjectID, ClientID: pr.ClientID}
-			}
-		}
-		b.Identity = &id
-	} else {
-		b.Identity = &jobIdentity{Type: "None"}
-	}
+	b.Identity = b.Identity.shown(j.sim)
 	return b
+}
+
+// secretNames are secrets without their values.
+func secretNames(all []jobSecret) (names []jobSecret) {
+	for _, s := range all {
+		names = append(names, jobSecret{Name: s.Name})
+	}
+	return names
+}
+
+// shown is the identity with the ids that the directory knows its identities by.
+func (id *jobIdentity) shown(s *Simulator) *jobIdentity {
+	if id == nil {
+		return &jobIdentity{Type: "None"}
+	}
+	out := jobIdentity{Type: id.Type, UserAssignedIdentities: map[string]*assignedIdentity{}}
+	for rid := range id.UserAssignedIdentities {
+		if p := s.entra.byResourceID(rid); p != nil {
+			out.UserAssignedIdentities[rid] = &assignedIdentity{PrincipalID: p.ObjectID, ClientID: p.ClientID}
+		}
+	}
+	return &out
 }
 
 // busy answers 409 while an operation on the job runs.
@@ -174,7 +183,8 @@ func (r *armRequest) provision(body jobBody, accepted int) error {
 	if err := body.check(r.vars["job"], s.limits); err != nil {
 		return err
 	}
-	if err := r.checkLinks(&body); err != nil {
+	if err := r.checkLinks(&links{what: "job", kind: "Microsoft.App/jobs", location: body.Location, environmentID: body.Properties.EnvironmentID,
+		identity: body.Identity, access: &body.Properties.Configuration.podAccess, template: body.Properties.Template}); err != nil {
 		return err
 	}
 	// What is read-only comes back from clients that change what they have read; it is dropped.
@@ -230,94 +240,6 @@ func (r *armRequest) provision(body jobBody, accepted int) error {
 		shown.Properties.ProvisioningState = stateInProgress
 	}
 	return r.answer(accepted, shown)
-}
-
-// checkLinks checks what the job refers to: environment, storages, identities, the registry; s.mu is held.
-func (r *armRequest) checkLinks(b *jobBody) error {
-	s, p := r.sim, b.Properties
-	if p.EnvironmentID == "" {
-		return badRequest("EnvironmentNotSpecified", "The environmentId must be specified.")
-	}
-	env := s.environments[strings.ToLower(p.EnvironmentID)]
-	if err := r.requireLinked("Microsoft.App/jobs/write", "Microsoft.App/managedEnvironments/join/action", p.EnvironmentID); err != nil {
-		return err
-	}
-	if env == nil {
-		return badRequest("ManagedEnvironmentNotFound", "The environment '%s' specified does not exist.", p.EnvironmentID)
-	}
-	if normaliseLocation(b.Location) != env.Location {
-		return badRequest("InvalidLocation", "The location '%s' of the job must be the location '%s' of its environment.", b.Location, env.Location)
-	}
-	for _, v := range p.Template.Volumes {
-		if v.StorageName == "" {
-			continue
-		}
-		st := env.Storages[v.StorageName]
-		if st == nil || (v.StorageType == "AzureFile") != (st.Properties.AzureFile != nil) {
-			return badRequest("ContainerAppManagedEnvironmentStorageNotFound", "Volume '%s': managed environment storage '%s' of type %s was not found.", v.Name, v.StorageName, v.StorageType)
-		}
-	}
-	if err := r.checkIdentity(b.Identity); err != nil {
-		return err
-	}
-	attached := func(id string) *Principal {
-		if b.Identity == nil {
-			return nil
-		}
-		for rid := range b.Identity.UserAssignedIdentities {
-			if strings.EqualFold(rid, id) {
-				return s.entra.byResourceID(id)
-			}
-		}
-		return nil
-	}
-	for _, is := range p.Configuration.IdentitySettings {
-		if attached(is.Identity) == nil {
-			return badRequest("ContainerAppIdentityNotAssigned", "The identity '%s' in identitySettings is not assigned to the job.", is.Identity)
-		}
-	}
-	for _, reg := range p.Configuration.Registries {
-		if reg.Identity == "" {
-			continue
-		}
-		who := attached(reg.Identity)
-		if who == nil {
-			return badRequest("ContainerAppRegistryIdentityNotAssigned", "The identity '%s' of registry '%s' is not assigned to the job.", reg.Identity, reg.Server)
-		}
-		registry := s.registryOf(reg.Server)
-		if registry == nil {
-			return badRequest("ContainerAppRegistryServerInvalid", "The registry '%s' is no Azure container registry; an identity cannot pull from it.", reg.Server)
-		}
-		if !s.access.allowed(who.ObjectID, actionPull, registry.id) {
-			return badRequest("InvalidParameterValueInContainerTemplate", "The following field(s) are either invalid or missing. Field 'configuration.registries' is invalid with details: 'unable to pull from registry %s using Managed identity %s: UNAUTHORIZED: authentication required, visit https://aka.ms/acr/authorization for more information.';.", reg.Server, reg.Identity)
-		}
-	}
-	return nil
-}
-
-func (r *armRequest) checkIdentity(id *jobIdentity) error {
-	if id == nil {
-		return nil
-	}
-	switch id.Type {
-	case "None", "UserAssigned":
-	case "SystemAssigned", "SystemAssigned,UserAssigned", "SystemAssigned, UserAssigned":
-		return unsupported("system-assigned identities")
-	default:
-		return badRequest("InvalidIdentityType", "The identity type '%s' is invalid.", id.Type)
-	}
-	if (id.Type == "UserAssigned") != (len(id.UserAssignedIdentities) > 0) {
-		return badRequest("InvalidIdentity", "The identity type '%s' does not go with %d user-assigned identities.", id.Type, len(id.UserAssignedIdentities))
-	}
-	for rid := range id.UserAssignedIdentities {
-		if err := r.requireLinked("Microsoft.App/jobs/write", "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action", rid); err != nil {
-			return err
-		}
-		if r.sim.entra.byResourceID(rid) == nil {
-			return badRequest("FailedIdentityOperation", "Identity operation for resource '%s' failed with error 'Failed to perform resource identity operation. Status: 'BadRequest'. Response: 'Resource '%s' was not found.''.", r.path, rid)
-		}
-	}
-	return nil
 }
 
 func listJobSecrets(r *armRequest) error {
@@ -405,7 +327,7 @@ func startJob(r *armRequest) error {
 	if replaced && (len(override.Containers) > 0 || len(override.InitContainers) > 0) {
 		template = template.override(override)
 	}
-	if err := template.check(j.body.Properties.Configuration); err != nil {
+	if err := template.check(&j.body.Properties.Configuration.podAccess); err != nil {
 		return err
 	}
 	var e *execution

@@ -105,10 +105,14 @@ func (l *logins) close() error {
 
 // registryOf is the registry whose login server it is, or nil if it is none of this subscription's.
 func (s *Simulator) registryOf(server string) *registry {
+	plain, secure := s.addr.get()
+	if server == cloudName || server == cloudName+":"+portOf(secure) { // by https, as replicas reach it
+		return s.registry
+	}
 	if !isLoopbackName(hostOf(server)) {
 		return nil
 	}
-	if plain, _ := s.addr.get(); portOf(server) == portOf(plain) {
+	if portOf(server) == portOf(plain) {
 		return s.registry
 	}
 	return s.logins.byAddress(server)

@@ -71,35 +71,48 @@ func newLogStore(s *Simulator) *logStore {
 
 // consoleRow is one line of a container.
 type consoleRow struct {
-	workspace, environment                       string // customer id, and the environment's name as rows have it
-	job, replica, container, image, stream, line string
-	time                                         time.Time
+	workspace, environment                  string // customer id, and the environment's name as rows have it
+	owner                                   owner
+	replica, container, image, stream, line string
+	time                                    time.Time
 }
 
-// systemRow is one event of a replica, or of the job when replica is empty.
+// systemRow is one event of a replica, or of its owner when replica is empty.
 type systemRow struct {
-	workspace, environment  string
-	job, execution, replica string
-	event                   Event
+	workspace, environment string
+	owner                  owner
+	replica                string
+	event                  Event
 }
 
 // console takes a line; it becomes a row after the ingestion delay. An environment without a workspace drops it.
 func (l *logStore) console(r consoleRow) {
-	l.ingest(r.workspace, consoleTable, map[string]any{
-		"Category": "ContainerAppConsoleLogs", "ContainerGroupName_s": r.replica, "ContainerJobName_s": r.job,
+	row := map[string]any{
+		"Category": "ContainerAppConsoleLogs", "ContainerGroupName_s": r.replica,
 		"ContainerImage_s": r.image, "ContainerName_s": r.container, "EnvironmentName_s": r.environment,
 		"Log_s": r.line[:min(len(r.line), fieldLimit)], "Stream_s": r.stream, "time_t": ticks(r.time),
 		// The batch's time, equal for several lines, as it is live.
 		"_timestamp_d": float64(r.time.Truncate(500*time.Millisecond).UnixMilli()) / 1000,
-	})
+	}
+	if r.owner.app != "" {
+		row["ContainerAppName_s"], row["RevisionName_s"] = r.owner.app, r.owner.revision
+	} else {
+		row["ContainerJobName_s"] = r.owner.job
+	}
+	l.ingest(r.workspace, consoleTable, row)
 }
 
 // system takes an event of the system log.
 func (l *logStore) system(r systemRow) {
 	row := map[string]any{
-		"Category": "ContainerAppSystemLogs", "JobName_s": r.job, "ExecutionName_s": r.execution, "EnvironmentName_s": r.environment,
+		"Category": "ContainerAppSystemLogs", "EnvironmentName_s": r.environment,
 		"EventSource_s": "ContainerAppController", "Reason_s": r.event.Reason, "Log_s": r.event.Message, "Type_s": r.event.Type,
 		"time_s": r.event.Time.UTC().Format(time.RFC3339Nano),
+	}
+	if r.owner.app != "" {
+		row["ContainerAppName_s"], row["RevisionName_s"] = r.owner.app, r.owner.revision
+	} else {
+		row["JobName_s"], row["ExecutionName_s"] = r.owner.job, r.owner.execution
 	}
 	if r.replica != "" {
 		row["ReplicaName_s"] = r.replica

@@ -17,7 +17,7 @@ var providerRoutes = []armRoute{
 
 // resourceTypes are the types that have resources of the subscription, by the name of their provider.
 func resourceTypes() map[string][]map[string]any {
-	versions := map[string][]string{"Microsoft.App/jobs": appVersions, "Microsoft.App/managedEnvironments": appVersions}
+	versions := map[string][]string{"Microsoft.App/jobs": appVersions, appKind: appVersions, "Microsoft.App/managedEnvironments": appVersions}
 	for _, t := range []*resourceType{virtualNetworks, subnets, securityGroups, privateZones, zoneLinks, workspaces, identities, storageAccounts, fileShares, registries} {
 		versions[t.name] = t.versions
 	}

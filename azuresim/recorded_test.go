@@ -251,7 +251,7 @@ func (tf *terraformed) readable() {
 		{zone + "/SOA/@", "2024-06-01", []any{"properties", "soaRecord", "email"}, `^azureprivatedns-host\.microsoft\.com$`},
 		{zone + "/virtualNetworkLinks/link-sockerless-dev", "2024-06-01", []any{"properties", "virtualNetworkLinkState"}, `^Completed$`},
 		{"/providers/Microsoft.OperationalInsights/workspaces/log-sockerless-dev", "2025-07-01", []any{"properties", "customerId"}, hex},
-		{env, "2025-07-01", []any{"properties", "defaultDomain"}, `\.eastus\.azurecontainerapps\.io$`},
+		{env, "2025-07-01", []any{"properties", "defaultDomain"}, `\.eastus\.azurecontainerapps\.azuresim\.internal$`},
 		{env, "2025-07-01", []any{"properties", "provisioningState"}, `^Succeeded$`},
 		{env, "2025-07-01", []any{"properties", "staticIp"}, `^[0-9.]+$`},
 		{account, "2025-08-01", []any{"properties", "primaryEndpoints", "file"}, `^https://stsockerlessdev\.file\.`},

@@ -2,21 +2,12 @@ package azuresim
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -63,7 +54,7 @@ func (s *Simulator) Serve(l Listen) (*Server, error) {
 			return nil, fmt.Errorf("cannot listen on %s: the simulator is no security boundary and listens on loopback only", *addr)
 		}
 	}
-	cert, caFile, err := loadCertificate(s.dir)
+	authority, err := openAuthority(s.dir, s.inDomain)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +68,7 @@ func (s *Simulator) Serve(l Listen) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot serve https: %w", err), plain.Close())
 	}
-	srv := &Server{CAFile: caFile, log: s.log}
+	srv := &Server{CAFile: authority.file, log: s.log}
 	if srv.DNSAddr, srv.closeDNS, err = s.zone.listen(l.DNS); err != nil {
 		return nil, errors.Join(err, plain.Close(), secure.Close())
 	}
@@ -87,7 +78,7 @@ func (s *Simulator) Serve(l Listen) (*Server, error) {
 	s.logins.serve(srv.serve)
 	srv.unlisten = func() { s.logins.serve(nil) }
 	srv.serve(s, plain)
-	srv.serve(s, tls.NewListener(secure, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}))
+	srv.serve(s, tls.NewListener(secure, &tls.Config{GetCertificate: authority.certificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}))
 	return srv, nil
 }
 
@@ -122,59 +113,6 @@ func (srv *Server) Close() error {
 	srv.closeDNS()
 	srv.serving.Wait()
 	return err
-}
-
-// loadCertificate reads the https certificate of the data folder and its authority, or makes them.
-func loadCertificate(dir string) (cert tls.Certificate, caFile string, err error) {
-	caFile = filepath.Join(dir, "ca.pem")
-	certFile, keyFile := filepath.Join(dir, "tls.pem"), filepath.Join(dir, "tls-key.pem")
-	if _, err := os.Stat(caFile); err != nil {
-		if err := makeCertificate(caFile, certFile, keyFile); err != nil {
-			return cert, "", fmt.Errorf("cannot make the https certificate: %w", err)
-		}
-	}
-	if cert, err = tls.LoadX509KeyPair(certFile, keyFile); err != nil {
-		return cert, "", fmt.Errorf("cannot read the https certificate: %w", err)
-	}
-	return cert, caFile, nil
-}
-
-// certificateLife is long: the authority lives in one data folder and its key is thrown away.
-const certificateLife = 10 * 365 * 24 * time.Hour
-
-func makeCertificate(caFile, certFile, keyFile string) error {
-	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	now := time.Now()
-	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "azuresim"}, NotBefore: now.Add(-time.Hour),
-		NotAfter: now.Add(certificateLife), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, &caKey.PublicKey, caKey)
-	if err != nil {
-		return err
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "localhost"}, NotBefore: now.Add(-time.Hour),
-		NotAfter: now.Add(certificateLife), KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames: []string{"localhost", "host.azuresim.internal", "*.table." + storageSuffix}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}}
-	der, err := x509.CreateCertificate(rand.Reader, leaf, ca, &key.PublicKey, caKey)
-	if err != nil {
-		return err
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	block := func(kind string, der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}) }
-	return errors.Join(
-		writeFile(keyFile, block("PRIVATE KEY", keyDER)),
-		writeFile(certFile, block("CERTIFICATE", der)),
-		writeFile(caFile, block("CERTIFICATE", caDER)), // last: its presence says that the others are there
-	)
 }
 
 // Environ is the environment of a program that uses this Azure: the settings of sockerless-backend-aca, and the

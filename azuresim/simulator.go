@@ -52,12 +52,13 @@ type Simulator struct {
 	closed       bool
 	done         chan struct{}              // closed by Close
 	jobs         map[string]*job            // by lower-case ARM id
+	apps         map[string]*app            // by lower-case ARM id
 	environments map[string]*environment    // by lower-case ARM id
 	resources    map[string]*resource       // by lower-case ARM id: all others
 	assignments  map[string]*roleAssignment // by lower-case ARM id: those that ARM made
 	operations   map[string]*operation      // by GUID
 	timers       map[*time.Timer]struct{}   // of operations and executions to come
-	running      sync.WaitGroup             // one for each execution that is not over
+	running      sync.WaitGroup             // one for each execution that is not over, and for each revision that is active
 }
 
 // Option configures New.
@@ -131,7 +132,7 @@ func New(opts ...Option) (*Simulator, error) {
 		log: slog.New(slog.DiscardHandler), dice: newDice(1), delays: unkindDelays, chance: unkindChances, limits: azureLimits,
 		access: &access{}, requests: newRequestLog(), faults: &faults{}, logins: newLogins(), tables: map[string]*tableService{},
 		accounts: map[string]string{},
-		jobs:     map[string]*job{}, environments: map[string]*environment{},
+		jobs:     map[string]*job{}, apps: map[string]*app{}, environments: map[string]*environment{},
 		resources: map[string]*resource{}, assignments: map[string]*roleAssignment{}, operations: map[string]*operation{},
 		timers: map[*time.Timer]struct{}{}, done: make(chan struct{}),
 	}
@@ -156,6 +157,9 @@ func (s *Simulator) open() error {
 	s.entra = &entra{tenant: s.world.Tenant, key: keys.signing, now: time.Now, headers: map[string]msiGrant{}}
 	s.logs = newLogStore(s)
 	s.zone = newZone(s.log)
+	if err := os.RemoveAll(filepath.Join(s.dir, "secrets")); err != nil { // of replicas that died with their simulator
+		return fmt.Errorf("cannot forget the secrets of earlier replicas: %w", err)
+	}
 	s.found(keys)
 	if s.registry, err = openRegistry(s, s.world.RegistryID(), filepath.Join(s.dir, "registry")); err != nil {
 		return err
@@ -269,6 +273,9 @@ func (s *Simulator) Close() error {
 			e.endWith(statusFailed, "SimulatorClosed", "The simulator was closed while the execution ran.", closeGrace)
 		}
 	}
+	for _, a := range s.apps {
+		a.end(closeGrace)
+	}
 	s.mu.Unlock()
 	ended := make(chan struct{})
 	go func() { s.running.Wait(); close(ended) }() // ends when every replica has, at the latest by the runtime's Close
@@ -355,6 +362,9 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the simulator is closed", http.StatusServiceUnavailable)
 		return
 	}
+	if s.serveIngress(w, r) {
+		return
+	}
 	note := &identityNote{}
 	r = r.WithContext(context.WithValue(r.Context(), identityNoteKey{}, note))
 	rec := &statusRecorder{ResponseWriter: w}
@@ -401,7 +411,7 @@ func (s *Simulator) serveMetadata(w http.ResponseWriter, r *http.Request) {
 	}
 	base := s.baseURL(r)
 	secure := base // login and log queries refuse plain http in Azure's own clients
-	if _, https := s.addr.get(); https != "" {
+	if _, https := s.addr.get(); https != "" && r.TLS == nil {
 		secure = "https://" + https
 	}
 	writeJSON(w, http.StatusOK, map[string]any{
@@ -459,10 +469,13 @@ func (a *addresses) get() (http, https string) {
 	return a.http, a.https
 }
 
-// ownHost tells whether host (with port) is a listener of this simulator, under any name of loopback.
+// ownHost tells whether host (with port) is a listener of this simulator, under any name of loopback or that of replicas.
 func (s *Simulator) ownHost(host string) bool {
+	if host == cloudName { // port 443 of it, which replicas find this simulator at
+		return true
+	}
 	name, port, err := net.SplitHostPort(host)
-	if err != nil || !isLoopbackName(name) {
+	if err != nil || !isLoopbackName(name) && name != cloudName {
 		return false
 	}
 	plain, secure := s.addr.get()

@@ -45,7 +45,7 @@ func TestExecutionsHaveNamesAndAddresses(t *testing.T) {
 	})
 	e := s.start("web")
 	r := s.replica(0)
-	domain := domainPrefix(s.world.Environment) + "." + s.world.Location + ".azurecontainerapps.io"
+	domain := domainPrefix(s.world.Environment) + "." + s.world.Location + ".azurecontainerapps.azuresim.internal"
 	var addr string
 	eventually(t, "the name resolves", func() bool { return len(s.ask("udp", e, dns.TypeA).Answer) == 1 })
 	for _, network := range []string{"udp", "tcp"} {

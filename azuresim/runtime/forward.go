@@ -37,7 +37,11 @@ func (n *network) forwardTCP(r *tcp.ForwarderRequest) {
 		r.Complete(true)
 		return
 	}
-	out, err := dialHost(n.ctx, netip.AddrPortFrom(to, id.LocalPort))
+	port := id.LocalPort
+	if to == loopback {
+		port = from.hostPort(port)
+	}
+	out, err := dialHost(n.ctx, netip.AddrPortFrom(to, port))
 	if err != nil {
 		r.Complete(true) // the replica sees "connection refused"
 		return

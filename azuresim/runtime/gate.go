@@ -186,7 +186,7 @@ func (g *gate) carry(in *net.TCPConn) {
 	out := g.claim(uint16(in.RemoteAddr().(*net.TCPAddr).Port))
 	if out == nil {
 		var err error
-		if out, err = dialHost(g.at.net.ctx, netip.AddrPortFrom(loopback, g.port)); err != nil {
+		if out, err = dialHost(g.at.net.ctx, netip.AddrPortFrom(loopback, g.at.hostPort(g.port))); err != nil {
 			reset(in)
 			return
 		}

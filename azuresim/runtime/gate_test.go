@@ -19,7 +19,7 @@ import (
 func space(t *testing.T) *attachment {
 	t.Helper()
 	rt := need(t)
-	a, err := rt.net.attach()
+	a, err := rt.net.attach(0)
 	if err != nil {
 		t.Fatal(err)
 	}

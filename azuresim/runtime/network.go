@@ -44,6 +44,8 @@ const (
 	nic = 1
 	// hostName is what the replicas call the host's loopback.
 	hostName = "host.azuresim.internal"
+	// httpsPort of the host is the simulator's: see azuresim.ReplicaSpec.HTTPS.
+	httpsPort = 443
 )
 
 // network is one virtual switch with a TCP/IP stack behind it that plays gateway, name server and NAT for all replicas.
@@ -67,6 +69,7 @@ type network struct {
 type attachment struct {
 	net   *network
 	addr  netip.Addr
+	https uint16 // what httpsPort of the host is; 0: itself
 	space *netNamespace
 	port  *port
 
@@ -124,7 +127,8 @@ func (n *network) setup(link stack.LinkEndpoint) error {
 	return n.serveDNS()
 }
 
-// serveDNS answers on the gateway: host.azuresim.internal, and for the rest what the host's resolver says.
+// serveDNS answers on the gateway: every name below azuresim.internal is the host, which is what the cloud is to a replica,
+// and for the rest it is what the host's resolver says.
 func (n *network) serveDNS() error {
 	at := tcpip.FullAddress{NIC: nic, Addr: address(gatewayIP), Port: 53}
 	packets, err := gonet.DialUDP(n.stack, &at, nil, ipv4.ProtocolNumber)
@@ -137,7 +141,7 @@ func (n *network) serveDNS() error {
 		return err
 	}
 	n.closers = append(n.closers, streams.Close)
-	zones := []types.Zone{{Name: "azuresim.internal.", Records: []types.Record{{Name: "host", IP: hostIP.AsSlice()}}}}
+	zones := []types.Zone{{Name: "azuresim.internal.", DefaultIP: hostIP.AsSlice()}}
 	server, err := dns.NewWithUpstreamResolver(packets, streams, zones, net.DefaultResolver)
 	if err != nil {
 		return err
@@ -153,9 +157,9 @@ func (n *network) serveDNS() error {
 }
 
 // attach makes a network namespace with an interface on this network.
-func (n *network) attach() (*attachment, error) {
+func (n *network) attach(https uint16) (*attachment, error) {
 	n.mu.Lock()
-	a := &attachment{net: n, flows: map[*flow]struct{}{}, gates: map[uint16]*gate{}}
+	a := &attachment{net: n, https: https, flows: map[*flow]struct{}{}, gates: map[uint16]*gate{}}
 	for tries := 0; ; tries++ {
 		if tries > 1<<16 {
 			n.mu.Unlock()
@@ -195,6 +199,14 @@ func (n *network) attach() (*attachment, error) {
 		_ = n.netSwitch.Accept(ctx, a.port, types.VfkitProtocol)
 	})
 	return a, nil
+}
+
+// hostPort is the port of the host's loopback that a port of hostIP leads to.
+func (a *attachment) hostPort(port uint16) uint16 {
+	if port == httpsPort && a.https != 0 {
+		return a.https
+	}
+	return port
 }
 
 // path is where runc finds the namespace.

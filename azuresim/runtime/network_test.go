@@ -39,7 +39,7 @@ func TestClosedPortsAndForbiddenAddressesAreRefused(t *testing.T) {
 	rt := need(t)
 	for name, to := range map[string]string{
 		"closed port of the host": hostName + " 1", "closed port of its own": "127.0.0.1 1", "metadata service": "169.254.169.254 80",
-		"gateway": gatewayIP.String() + " 80", "name that does not exist": "nosuch.azuresim.internal 80",
+		"gateway": gatewayIP.String() + " 80", "name that does not exist": "nosuch.invalid 80",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -197,7 +197,7 @@ func TestUDPToTheHost(t *testing.T) {
 			server.WriteTo(append([]byte("echo "), buf[:n]...), from)
 		}
 	}()
-	space, err := rt.net.attach()
+	space, err := rt.net.attach(0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,7 +66,7 @@ func (rt *Runtime) tryContainer(dir string, limits bool) error {
 	if err := os.WriteFile(filepath.Join(rootDir, "idle"), program, 0o755); err != nil {
 		return err
 	}
-	space, err := rt.net.attach()
+	space, err := rt.net.attach(0)
 	if err != nil {
 		return err
 	}

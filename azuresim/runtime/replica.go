@@ -132,7 +132,7 @@ func (r *replica) prepare() error {
 			return err
 		}
 	}
-	a, err := r.rt.net.attach()
+	a, err := r.rt.net.attach(r.spec.HTTPS)
 	if err != nil {
 		return err
 	}
