@@ -1,7 +1,7 @@
 // Command azurermstub is a Terraform provider that knows the schema of hashicorp/azurerm and does nothing else.
 //
 // With it `make terraform-check` validates our module and runs its tests in seconds, where the real provider takes a
-// quarter of an hour to build. It serves a recorded schema, the file that AZURERM_SCHEMA names. It finds attributes and
+// quarter of an hour to build. It serves recorded schemas, the files that AZURERM_SCHEMA lists as PATH lists folders. It finds attributes and
 // blocks that azurerm does not have, that are missing or of another type, and no more: which values azurerm takes is not
 // in a schema, so the module's own validations have to know that.
 package main
@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/hashicorp/terraform-plugin-go/tfprotov5"
@@ -27,21 +28,24 @@ func main() {
 }
 
 func run() error {
-	raw, err := os.ReadFile(os.Getenv("AZURERM_SCHEMA"))
-	if err != nil {
-		return fmt.Errorf("cannot read the schema that AZURERM_SCHEMA names: %w", err)
-	}
 	var recorded struct {
 		Provider  schema            `json:"provider"`
 		Resources map[string]schema `json:"resource_schemas"`
 	}
-	if err := json.Unmarshal(raw, &recorded); err != nil {
-		return fmt.Errorf("cannot read the schema: %w", err)
+	for _, file := range filepath.SplitList(os.Getenv("AZURERM_SCHEMA")) { // a later one adds to those before
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("cannot read a schema that AZURERM_SCHEMA names: %w", err)
+		}
+		if err := json.Unmarshal(raw, &recorded); err != nil {
+			return fmt.Errorf("cannot read the schema %s: %w", file, err)
+		}
 	}
 	s := &server{schemas: &tfprotov5.GetProviderSchemaResponse{
 		ServerCapabilities: &tfprotov5.ServerCapabilities{GetProviderSchemaOptional: true},
 		ResourceSchemas:    map[string]*tfprotov5.Schema{},
 	}}
+	var err error
 	if s.schemas.Provider, err = recorded.Provider.served(); err != nil {
 		return err
 	}

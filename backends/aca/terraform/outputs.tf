@@ -49,7 +49,8 @@ output "pull_identity_id" {
 }
 
 locals {
-  callback_url = var.callback_url == null ? "" : trimsuffix(var.callback_url, "/")
+  callback_url = var.deploy_backend ? local.backend_url : var.callback_url == null ? "" : trimsuffix(var.callback_url, "/")
+  state_table  = var.state_table == null && var.deploy_backend ? "sockerless" : var.state_table # an app's disk does not last
 
   backend_settings = merge(
     {
@@ -62,8 +63,9 @@ locals {
       SOCKERLESS_ACA_LOG_ANALYTICS_WORKSPACE = azurerm_log_analytics_workspace.this.workspace_id
       SOCKERLESS_ACA_STORAGE_ACCOUNT         = azurerm_storage_account.this.name
     },
-    var.callback_url == null ? {} : { SOCKERLESS_CALLBACK_URL = local.callback_url },
-    var.state_table == null ? {} : { SOCKERLESS_STATE = "table://${azurerm_storage_account.this.name}/${var.state_table}" },
+    local.callback_url == "" ? {} : { SOCKERLESS_CALLBACK_URL = local.callback_url },
+    local.state_table == null ? {} : { SOCKERLESS_STATE = "table://${azurerm_storage_account.this.name}/${local.state_table}" },
+    var.agent_image == null ? {} : { SOCKERLESS_ACA_AGENT_IMAGE = var.agent_image },
   )
 }
 
@@ -77,13 +79,27 @@ output "backend_env" {
 }
 
 output "callback_url" {
-  description = "Where containers reach the backend; empty if callback_url is not set."
+  description = "Where containers reach the backend; empty if neither callback_url nor deploy_backend is set."
   value       = local.callback_url
 }
 
+output "backend_url" {
+  description = "The backend that deploy_backend runs, for frontends; empty if it is not set."
+  value       = var.deploy_backend ? local.backend_url : ""
+
+  # It is of use once somebody answers there.
+  depends_on = [azurerm_container_app.backend]
+}
+
+output "backend_token" {
+  description = "What frontends show the backend that deploy_backend runs: terraform output -raw backend_token > sockerless.token. Empty if it is not set."
+  value       = var.deploy_backend ? local.backend_token : ""
+  sensitive   = true
+}
+
 output "frontend_command" {
-  description = "Starts the frontend on your machine. The token is in the backend's data folder; on the backend's own machine it is found there."
-  value = (var.callback_url == null
+  description = "Starts the frontend on your machine. The token is the output backend_token, or in the data folder of the backend that you run; on that one's own machine it is found there."
+  value = (local.callback_url == ""
     ? "sockerless-frontend-docker -backend http://localhost:9100 -addr unix:///tmp/sockerless.sock"
     : "sockerless-frontend-docker -backend ${local.callback_url} -token-file sockerless.token -addr unix:///tmp/sockerless.sock"
   )

@@ -211,3 +211,54 @@ variable "callback_url" {
     error_message = "callback_url must be an http or https URL without user, query or fragment, such as https://backend.example.com."
   }
 }
+
+variable "deploy_backend" {
+  description = "Runs the backend in the environment, as a container app, with its state in a table. It takes backend_image."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "backend_image" {
+  description = "Image of the backend that deploy_backend runs, registry and tag or digest included: what sockerless push-images has pushed and printed, or one that is public."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.backend_image == null ? true : can(regex("^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$", var.backend_image)) && can(regex("[:@][^/]+$", var.backend_image))
+    error_message = "backend_image must be registry/repository with a tag or a digest, such as name.azurecr.io/sockerless/backend@sha256:..."
+  }
+}
+
+variable "agent_image" {
+  description = "Image that containers take their agent from. Not set: the backend pushes its own into the registry."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.agent_image == null ? true : can(regex("^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$", var.agent_image)) && can(regex("[:@][^/]+$", var.agent_image))
+    error_message = "agent_image must be registry/repository with a tag or a digest, such as name.azurecr.io/sockerless/agent@sha256:..."
+  }
+}
+
+variable "backend_cpu" {
+  description = "Cores of the backend that deploy_backend runs, each with 2 GiB of memory."
+  type        = number
+  default     = 0.5
+
+  validation {
+    condition     = var.backend_cpu >= 0.25 && var.backend_cpu <= 4 && floor(var.backend_cpu * 4) == var.backend_cpu * 4
+    error_message = "backend_cpu must be a multiple of 0.25 from 0.25 to 4: Container Apps has no other sizes."
+  }
+}
+
+variable "backend_token_version" {
+  description = "Another number makes another backend_token, and the one before worthless."
+  type        = number
+  default     = 1
+
+  validation {
+    condition     = var.backend_token_version >= 1 && floor(var.backend_token_version) == var.backend_token_version
+    error_message = "backend_token_version must be a whole number from 1 on."
+  }
+}

@@ -36,4 +36,7 @@ module "sockerless" {
   name_suffix        = var.name_suffix
   backend_principals = var.backend_principals
   callback_url       = var.callback_url
+  deploy_backend     = var.deploy_backend
+  backend_image      = var.backend_image
+  agent_image        = var.agent_image
 }

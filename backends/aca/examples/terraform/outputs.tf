@@ -54,12 +54,23 @@ output "backend_env" {
   sensitive   = true
 }
 
+output "backend_url" {
+  description = "The backend that deploy_backend runs, for frontends; empty if it is not set."
+  value       = module.sockerless.backend_url
+}
+
+output "backend_token" {
+  description = "What frontends show that backend: terraform output -raw backend_token > sockerless.token."
+  value       = module.sockerless.backend_token
+  sensitive   = true
+}
+
 output "callback_url" {
-  description = "Where containers reach the backend; empty if callback_url is not set."
+  description = "Where containers reach the backend; empty if neither callback_url nor deploy_backend is set."
   value       = module.sockerless.callback_url
 }
 
 output "frontend_command" {
-  description = "Starts the frontend on your machine. The token is in the backend's data folder; on the backend's own machine it is found there."
+  description = "Starts the frontend on your machine. The token is the output backend_token, or in the data folder of the backend that you run."
   value       = module.sockerless.frontend_command
 }

@@ -32,3 +32,21 @@ variable "callback_url" {
   type        = string
   default     = null
 }
+
+variable "deploy_backend" {
+  description = "Runs the backend in the environment, as a container app."
+  type        = bool
+  default     = false
+}
+
+variable "backend_image" {
+  description = "Image of the backend that deploy_backend runs: sockerless push-images prints it."
+  type        = string
+  default     = null
+}
+
+variable "agent_image" {
+  description = "Image that containers take their agent from. Not set: the backend pushes its own."
+  type        = string
+  default     = null
+}

@@ -424,3 +424,88 @@ run "callback_url_with_quote" {
   }
   expect_failures = [var.callback_url]
 }
+
+run "backend_image_without_registry" {
+  command = plan
+
+  variables {
+    backend_image = "backend:1"
+  }
+  expect_failures = [var.backend_image]
+}
+
+run "backend_image_without_tag" {
+  command = plan
+
+  variables {
+    backend_image = "localhost:5000/sockerless/backend"
+  }
+  expect_failures = [var.backend_image]
+}
+
+run "agent_image_with_scheme" {
+  command = plan
+
+  variables {
+    agent_image = "https://acr.azurecr.io/sockerless/agent:1"
+  }
+  expect_failures = [var.agent_image]
+}
+
+run "backend_cpu_between_sizes" {
+  command = plan
+
+  variables {
+    backend_cpu = 0.3
+  }
+  expect_failures = [var.backend_cpu]
+}
+
+run "backend_cpu_too_large" {
+  command = plan
+
+  variables {
+    backend_cpu = 8
+  }
+  expect_failures = [var.backend_cpu]
+}
+
+run "backend_token_version_zero" {
+  command = plan
+
+  variables {
+    backend_token_version = 0
+  }
+  expect_failures = [var.backend_token_version]
+}
+
+run "deploy_backend_without_image" {
+  command = plan
+
+  variables {
+    deploy_backend = true
+  }
+  expect_failures = [azurerm_container_app.backend]
+}
+
+run "deploy_backend_beside_callback_url" {
+  command = plan
+
+  variables {
+    deploy_backend = true
+    backend_image  = "acrmyprojectstaging11e59.azurecr.io/sockerless/backend:1"
+    callback_url   = "https://backend.example.com"
+  }
+  expect_failures = [azurerm_container_app.backend]
+}
+
+run "deploy_backend_in_internal_environment" {
+  command = plan
+
+  variables {
+    deploy_backend         = true
+    backend_image          = "acrmyprojectstaging11e59.azurecr.io/sockerless/backend:1"
+    internal_load_balancer = true
+  }
+  expect_failures = [azurerm_container_app.backend]
+}

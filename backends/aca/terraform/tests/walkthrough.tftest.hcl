@@ -129,4 +129,8 @@ run "outputs" {
     condition     = output.frontend_command == "sockerless-frontend-docker -backend http://localhost:9100 -addr unix:///tmp/sockerless.sock"
     error_message = "The frontend is started by: ${output.frontend_command}"
   }
+  assert {
+    condition     = length(azurerm_container_app.backend) == 0 && output.backend_url == "" && nonsensitive(output.backend_token) == ""
+    error_message = "There is a backend that nobody asked for."
+  }
 }

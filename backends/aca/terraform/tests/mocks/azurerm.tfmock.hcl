@@ -52,6 +52,14 @@ mock_resource "azurerm_log_analytics_workspace" {
 mock_resource "azurerm_container_app_environment" {
   defaults = {
     id = "/subscriptions/00000000-0000-4000-8000-000000000001/resourceGroups/rg-myproject-staging/providers/Microsoft.App/managedEnvironments/cae-myproject-staging"
+
+    default_domain = "calmsea-0123abcd.westeurope.azurecontainerapps.io"
+  }
+}
+
+mock_resource "azurerm_container_app" {
+  defaults = {
+    id = "/subscriptions/00000000-0000-4000-8000-000000000001/resourceGroups/rg-myproject-staging/providers/Microsoft.App/containerApps/ca-myproject-staging"
   }
 }
 
