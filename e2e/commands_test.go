@@ -43,6 +43,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"hub":        cmdHub,
 	"proxied":    cmdProxied,
 	"network":    cmdNetwork,
+	"azure":      cmdAzure,
+	"deploy":     cmdDeploy,
 }
 
 // up [simulator flags]: starts simulator, backend and frontend, and sets DOCKER_HOST and ACR_SERVER.

@@ -76,9 +76,9 @@ func programs(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"azuresim", "sockerless-backend-aca", "sockerless-frontend-docker", "sockerless-agent", "minibox"} {
+	for _, name := range []string{"azuresim", "sockerless-backend-aca", "sockerless-frontend-docker", "sockerless-agent", "minibox", "images"} {
 		if _, err := os.Stat(filepath.Join(bin, name)); err != nil {
-			t.Fatalf("%v: run `make build` first", err)
+			t.Fatalf("%v: run `make build images` first", err)
 		}
 	}
 	if _, err := exec.LookPath("docker"); err != nil {

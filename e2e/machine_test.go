@@ -41,7 +41,8 @@ type machine struct {
 
 	sim               *simulator
 	backend, frontend *program
-	host              *program // everything in one process: `host start`
+	host              *program    // everything in one process: `host start`
+	deployed          *deployment // nil: the backend is a program of this machine
 }
 
 // simulator is a running azuresim.
@@ -207,7 +208,12 @@ func (m *machine) startFrontend() error {
 		backend = farBackend
 		env = append(env, "HTTP_PROXY=http://"+m.proxyAddr)
 	}
-	p, out, err := m.start("sockerless-frontend-docker", []string{"-backend", "http://" + backend, "-addr", "unix://" + addr}, env)
+	args := []string{"-backend", "http://" + backend, "-addr", "unix://" + addr}
+	if d := m.deployed; d != nil { // the simulator stands for public DNS
+		args = []string{"-backend", d.url, "-token-file", d.tokenFile, "-ca-file", m.sim.env["SOCKERLESS_CA_FILE"], "-addr", "unix://" + addr}
+		env = []string{"HTTPS_PROXY=" + m.sim.url}
+	}
+	p, out, err := m.start("sockerless-frontend-docker", args, env)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,251 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// deployment is a backend in Azure, as the Terraform module makes it.
+type deployment struct {
+	url       string // of the backend
+	tokenFile string // for frontends
+	app       map[string]any
+}
+
+// azure [simulator flags]: starts the simulator alone, and sets what it tells.
+func cmdAzure(ts *testscript.TestScript, neg bool, args []string) {
+	m := machineOf(ts)
+	ts.Check(m.startSimulator(args))
+	for k, v := range m.sim.env {
+		ts.Setenv(k, v)
+	}
+}
+
+// deploy FILE REVISION: runs the backend as a container app, of the image that FILE, which push-images has printed, names. It
+// returns when that revision has the traffic. The next frontend is one on a laptop.
+func cmdDeploy(ts *testscript.TestScript, neg bool, args []string) {
+	m := machineOf(ts)
+	image := ""
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		if name, value, _ := strings.Cut(strings.TrimSpace(line), "="); strings.TrimSpace(name) == "backend_image" {
+			image = strings.Trim(strings.TrimSpace(value), `"`)
+		}
+	}
+	if m.deployed == nil {
+		ts.Check(m.prepareDeployment(image))
+	}
+	ts.Check(m.deploy(args[1]))
+	ts.Setenv("DOCKER_HOST", "unix://"+m.socket)
+}
+
+// deployedRights are those of the module: backends/aca/terraform/identities.tf.
+var deployedRights = map[string]string{
+	"Container Apps Jobs Contributor":                "/",
+	"Container Apps ManagedEnvironments Contributor": "/providers/Microsoft.App/managedEnvironments/sockerless",
+	"Managed Identity Operator":                      "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/sockerless-pull",
+	"Log Analytics Reader":                           "/providers/Microsoft.OperationalInsights/workspaces/sockerless-logs",
+	"AcrPush":                                        "/providers/Microsoft.ContainerRegistry/registries/sockerlesssim",
+	"Storage Table Data Contributor":                 "/providers/Microsoft.Storage/storageAccounts/sockerlesssim",
+}
+
+func (m *machine) groupPath() string {
+	return "/subscriptions/" + m.sim.env["SOCKERLESS_ACA_SUBSCRIPTION_ID"] + "/resourceGroups/" + m.sim.env["SOCKERLESS_ACA_RESOURCE_GROUP"]
+}
+
+// prepareDeployment makes what is there before the app, and says what the app is.
+func (m *machine) prepareDeployment(image string) error {
+	group := m.groupPath()
+	assign := func(principal, role, scope string) error {
+		return m.sim.post("/_sim/assignments", fmt.Sprintf(`{"principal":%q,"role":%q,"scope":%q}`, principal, role, scope))
+	}
+	// Who runs Terraform owns the group.
+	token, err := m.armToken()
+	if err != nil {
+		return err
+	}
+	if err := assign(claim(token, "oid"), "Owner", group); err != nil {
+		return err
+	}
+	identityID := group + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/backend"
+	var identity struct {
+		Properties struct{ PrincipalID, ClientID string }
+	}
+	if err := m.arm(http.MethodPut, identityID+"?api-version=2024-11-30", map[string]any{"location": m.sim.env["SOCKERLESS_ACA_LOCATION"]}, &identity); err != nil {
+		return err
+	}
+	for role, scope := range deployedRights {
+		if err := assign(identity.Properties.PrincipalID, role, group+strings.TrimSuffix(scope, "/")); err != nil {
+			return err
+		}
+	}
+	environmentID := group + "/providers/Microsoft.App/managedEnvironments/" + m.sim.env["SOCKERLESS_ACA_ENVIRONMENT"]
+	var environment struct {
+		Properties struct{ DefaultDomain string }
+	}
+	if err := m.arm(http.MethodGet, environmentID+"?api-version=2025-07-01", nil, &environment); err != nil {
+		return err
+	}
+	var secret [32]byte
+	rand.Read(secret[:])
+	m.deployed = &deployment{url: "https://backend." + environment.Properties.DefaultDomain, tokenFile: filepath.Join(m.dir, "sockerless.token")}
+	if err := os.WriteFile(m.deployed.tokenFile, []byte(hex.EncodeToString(secret[:])), 0o600); err != nil {
+		return err
+	}
+	ca, err := os.ReadFile(m.sim.env["SOCKERLESS_CA_FILE"])
+	if err != nil {
+		return err
+	}
+	const caFile = "/run/azuresim/ca" // the simulator's authority is in nobody's list
+	env := []map[string]any{{"name": "SOCKERLESS_TOKEN", "secretRef": "token"}}
+	for name, value := range map[string]string{
+		"AZURE_CLIENT_ID": identity.Properties.ClientID, "SOCKERLESS_CALLBACK_URL": m.deployed.url, "SOCKERLESS_ACA_LINGER": "20s",
+		"SOCKERLESS_STATE":        "table://" + m.sim.env["SOCKERLESS_ACA_STORAGE_ACCOUNT"] + "/sockerless",
+		"SOCKERLESS_ENDPOINT_URL": "https://host.azuresim.internal", "SOCKERLESS_ACA_ACR": "host.azuresim.internal",
+		"SOCKERLESS_CA_FILE": caFile, "SOCKERLESS_CALLBACK_CA_FILE": caFile,
+	} {
+		env = append(env, map[string]any{"name": name, "value": value})
+	}
+	for _, name := range []string{"SUBSCRIPTION_ID", "RESOURCE_GROUP", "ENVIRONMENT", "LOCATION", "LOG_ANALYTICS_WORKSPACE", "IDENTITY", "STORAGE_ACCOUNT"} {
+		env = append(env, map[string]any{"name": "SOCKERLESS_ACA_" + name, "value": m.sim.env["SOCKERLESS_ACA_"+name]})
+	}
+	server, _, _ := strings.Cut(image, "/")
+	m.deployed.app = map[string]any{
+		"location": m.sim.env["SOCKERLESS_ACA_LOCATION"],
+		"identity": map[string]any{"type": "UserAssigned", "userAssignedIdentities": map[string]any{identityID: map[string]any{}}},
+		"properties": map[string]any{
+			"environmentId": environmentID,
+			"configuration": map[string]any{
+				"activeRevisionsMode": "Single",
+				"ingress":             map[string]any{"external": true, "targetPort": 9100, "transport": "http"},
+				"registries":          []any{map[string]any{"server": server, "identity": identityID}},
+				"secrets": []any{map[string]any{"name": "token", "value": hex.EncodeToString(secret[:])},
+					map[string]any{"name": "ca", "value": string(ca)}},
+			},
+			"template": map[string]any{
+				"scale": map[string]any{"minReplicas": 1, "maxReplicas": 1},
+				"containers": []any{map[string]any{"name": "backend", "image": image, "env": env,
+					"resources":    map[string]any{"cpu": 0.5, "memory": "1Gi"},
+					"volumeMounts": []any{map[string]any{"volumeName": "ca", "mountPath": filepath.Dir(caFile)}}}},
+				"volumes": []any{map[string]any{"name": "ca", "storageType": "Secret", "secrets": []any{map[string]any{"secretRef": "ca", "path": "ca"}}}},
+			},
+		},
+	}
+	return nil
+}
+
+// deploy puts the app as a revision of that name, and waits until it is the one that is asked.
+func (m *machine) deploy(revision string) error {
+	m.deployed.app["properties"].(map[string]any)["template"].(map[string]any)["revisionSuffix"] = revision
+	path := m.groupPath() + "/providers/Microsoft.App/containerApps/backend?api-version=2025-07-01"
+	if err := m.arm(http.MethodPut, path, m.deployed.app, nil); err != nil {
+		return err
+	}
+	var app struct {
+		Properties struct{ LatestReadyRevisionName string }
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		if err := m.arm(http.MethodGet, path, nil, &app); err != nil {
+			return err
+		}
+		if app.Properties.LatestReadyRevisionName == "backend--"+revision {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("revision %s is not ready: %s", revision, m.revisions())
+		}
+	}
+}
+
+// revisions is what Azure says of the app's revisions.
+func (m *machine) revisions() string {
+	var all json.RawMessage
+	if err := m.arm(http.MethodGet, m.groupPath()+"/providers/Microsoft.App/containerApps/backend/revisions?api-version=2025-07-01", nil, &all); err != nil {
+		return err.Error()
+	}
+	return string(all)
+}
+
+// armToken is a token of the operator's.
+func (m *machine) armToken() (string, error) {
+	form := url.Values{"grant_type": {"client_credentials"}, "scope": {"https://management.azure.com/.default"},
+		"client_id": {m.sim.env["AZURE_CLIENT_ID"]}, "client_secret": {m.sim.env["AZURE_CLIENT_SECRET"]}}
+	resp, err := http.PostForm(m.sim.url+"/"+m.sim.env["AZURE_TENANT_ID"]+"/oauth2/v2.0/token", form)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		Token string `json:"access_token"`
+	}
+	err = json.NewDecoder(resp.Body).Decode(&answer)
+	return answer.Token, err
+}
+
+// claim reads a claim of a token that nobody here has to verify.
+func claim(token, name string) string {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return ""
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return ""
+	}
+	var claims map[string]any
+	if json.Unmarshal(raw, &claims) != nil {
+		return ""
+	}
+	value, _ := claims[name].(string)
+	return value
+}
+
+// arm asks Azure Resource Manager as the operator.
+func (m *machine) arm(method, path string, body, out any) error {
+	token, err := m.armToken()
+	if err != nil {
+		return err
+	}
+	var content io.Reader
+	if body != nil {
+		raw, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		content = bytes.NewReader(raw)
+	}
+	req, err := http.NewRequest(method, m.sim.url+path, content)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode >= 300 {
+		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(text, out)
+}
