@@ -7,9 +7,9 @@ import (
 )
 
 // authorities are those of the container's image or, where that has none, as with FROM scratch, those of Mozilla's list of
-// when the agent was built. Nil means the system's.
-func authorities() *x509.CertPool {
-	own, err := x509.SystemCertPool()
+// when the agent was built. Nil means the former; system is x509.SystemCertPool.
+func authorities(system func() (*x509.CertPool, error)) *x509.CertPool {
+	own, err := system()
 	if err == nil && !own.Equal(x509.NewCertPool()) {
 		return nil
 	}

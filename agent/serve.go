@@ -69,7 +69,7 @@ func (a *Agent) dial(ctx context.Context) {
 		opt.RootCAs = x509.NewCertPool()
 		opt.RootCAs.AppendCertsFromPEM(a.settings.CA)
 	case strings.HasPrefix(a.settings.Callback, "https:"):
-		opt.RootCAs = authorities()
+		opt.RootCAs = authorities(x509.SystemCertPool)
 	}
 	switch {
 	case a.settings.Proxy == directProxy:
