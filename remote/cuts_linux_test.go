@@ -11,8 +11,10 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,7 +28,7 @@ import (
 type network struct {
 	mu    sync.Mutex
 	dial  func(context.Context) (net.Conn, error)
-	conns []net.Conn
+	conns []*carried
 	down  bool
 	made  int
 }
@@ -45,11 +47,25 @@ func (n *network) connect(ctx context.Context) (net.Conn, error) {
 		return nil, errors.New("the network is down")
 	}
 	conn, err := n.dial(ctx)
-	if err == nil {
-		n.conns = append(n.conns, conn)
-		n.made++
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	c := &carried{TCPConn: conn.(*net.TCPConn)}
+	n.conns = append(n.conns, c)
+	n.made++
+	return c, nil
+}
+
+// carried is a connection that knows how many bytes have come over it.
+type carried struct {
+	*net.TCPConn
+	bytes atomic.Int64
+}
+
+func (c *carried) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	c.bytes.Add(int64(n))
+	return n, err
 }
 
 // cut resets every connection and, if down, allows no other until the next cut.
@@ -58,23 +74,39 @@ func (n *network) cut(down bool) {
 	defer n.mu.Unlock()
 	n.down = down
 	for _, c := range n.conns {
-		_ = c.(*net.TCPConn).SetLinger(0)
+		_ = c.SetLinger(0)
 		_ = c.Close()
 	}
 	n.conns = nil
 }
 
-// shaken cuts the network now and then until the test's end.
+// linked says whether every connection has carried more than a handshake.
+func (n *network) linked() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !slices.ContainsFunc(n.conns, func(c *carried) bool { return c.bytes.Load() < 16<<10 })
+}
+
+// shaken cuts the network now and then until the test's end. A cut may hit a handshake, but the one after it comes when that
+// is over, however slow the machine is, or after some seconds in which nothing is said.
 func (n *network) shaken(t *testing.T) {
 	stop := make(chan struct{})
 	var cutter sync.WaitGroup
 	cutter.Go(func() {
-		for {
+		for patience := time.Now(); ; {
 			select {
 			case <-stop:
 				return
 			case <-time.After(time.Duration(30+rand.IntN(60)) * time.Millisecond):
-				n.cut(false)
+			}
+			linked := n.linked()
+			if !linked && time.Now().Before(patience) {
+				continue
+			}
+			n.cut(false)
+			patience = time.Now()
+			if !linked {
+				patience = patience.Add(5 * time.Second)
 			}
 		}
 	})
