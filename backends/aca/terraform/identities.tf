@@ -38,7 +38,7 @@ locals {
     logs = { role = "Log Analytics Reader", scope = azurerm_log_analytics_workspace.this.id, why = "The workspace is the archive of logs." }
     # docker load, import, commit and push push, docker pull reads, and so does the backend itself: the agent's image.
     push = { role = "AcrPush", scope = azurerm_container_registry.this.id, why = "Images are pulled, loaded, imported and pushed." }
-    }, var.state_table == null ? {} : {
+    }, local.state_table == null ? {} : {
     # State in a table, read and written with the identity rather than with the key.
     tables = { role = "Storage Table Data Contributor", scope = azurerm_storage_account.this.id, why = "The backend's state is in tables." }
     }, var.volumes_and_builds ? {

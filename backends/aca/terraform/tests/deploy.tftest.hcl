@@ -55,6 +55,13 @@ run "settings" {
   }
 }
 
+run "right_on_the_state" {
+  assert {
+    condition     = azurerm_role_assignment.backend["tables"].scope == azurerm_storage_account.this.id && azurerm_role_assignment.backend["tables"].role_definition_name == "Storage Table Data Contributor"
+    error_message = "The backend has no right on its table."
+  }
+}
+
 run "token" {
   assert {
     condition     = can(regex("^[0-9a-f]{64}$", output.backend_token))
