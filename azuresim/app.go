@@ -140,6 +140,7 @@ func (b *appBody) check(name string, l limits) error {
 	if err := checkProfile(p.WorkloadProfileName); err != nil {
 		return err
 	}
+	p.WorkloadProfileName = "Consumption" // told even if nobody asked for it
 	if p.Configuration == nil {
 		p.Configuration = &appConfiguration{}
 	}
@@ -441,7 +442,7 @@ func putApp(r *armRequest) error {
 	}
 	shown := a.shown()
 	if !op.done || op.failure != nil {
-		r.asyncOperation(op)
+		r.poll("Azure-AsyncOperation", "operationStatuses", appKind, op)
 		shown.Properties.ProvisioningState = stateInProgress
 	}
 	return r.answer(status, shown)
@@ -469,7 +470,7 @@ func deleteApp(r *armRequest) error {
 		return r.answer(http.StatusNoContent, nil)
 	}
 	if a.state == stateDeleting {
-		r.location(a.pending)
+		r.poll("Location", "operationResults", appKind, a.pending)
 		return r.answer(http.StatusAccepted, nil)
 	}
 	if err := a.accepts(a.body.Properties); err != nil {
@@ -496,6 +497,6 @@ func deleteApp(r *armRequest) error {
 		return r.answer(http.StatusOK, nil)
 	}
 	a.pending = op
-	r.location(op)
+	r.poll("Location", "operationResults", appKind, op)
 	return r.answer(http.StatusAccepted, nil)
 }

@@ -138,8 +138,9 @@ func (m *machine) prepareDeployment(image string) error {
 				"scale": map[string]any{"minReplicas": 1, "maxReplicas": 1},
 				"containers": []any{map[string]any{"name": "backend", "image": image, "env": env,
 					"resources":    map[string]any{"cpu": 0.5, "memory": "1Gi"},
-					"volumeMounts": []any{map[string]any{"volumeName": "ca", "mountPath": filepath.Dir(caFile)}}}},
-				"volumes": []any{map[string]any{"name": "ca", "storageType": "Secret", "secrets": []any{map[string]any{"secretRef": "ca", "path": "ca"}}}},
+					"volumeMounts": []any{map[string]any{"volumeName": "ca", "mountPath": filepath.Dir(caFile)}, map[string]any{"volumeName": "data", "mountPath": "/var/lib/sockerless"}}}},
+				"volumes": []any{map[string]any{"name": "ca", "storageType": "Secret", "secrets": []any{map[string]any{"secretRef": "ca", "path": "ca"}}},
+					map[string]any{"name": "data", "storageType": "EmptyDir"}},
 			},
 		},
 	}
@@ -153,11 +154,22 @@ func (m *machine) deploy(revision string) error {
 	if err := m.arm(http.MethodPut, path, m.deployed.app, nil); err != nil {
 		return err
 	}
-	var app struct {
-		Properties struct{ LatestReadyRevisionName string }
+	token, err := os.ReadFile(m.deployed.tokenFile)
+	if err != nil {
+		return err
 	}
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		if err := m.arm(http.MethodGet, path, nil, &app); err != nil {
+		var shown json.RawMessage
+		if err := m.arm(http.MethodGet, path, nil, &shown); err != nil {
+			return err
+		}
+		if bytes.Contains(shown, token) {
+			return fmt.Errorf("the token is shown to whoever may read the app: %s", shown)
+		}
+		var app struct {
+			Properties struct{ LatestReadyRevisionName string }
+		}
+		if err := json.Unmarshal(shown, &app); err != nil {
 			return err
 		}
 		if app.Properties.LatestReadyRevisionName == "backend--"+revision {

@@ -19,7 +19,8 @@ resource "azurerm_container_app" "backend" {
   name                         = local.backend_name
   resource_group_name          = azurerm_resource_group.this.name
   container_app_environment_id = azurerm_container_app_environment.this.id
-  revision_mode                = "Single" # of two backends one acts; the one before goes when the next takes connections
+  workload_profile_name        = "Consumption" # Azure says so if nobody does, and azurerm then takes it back for ever
+  revision_mode                = "Single"      # of two backends one acts; the one before goes when the next takes connections
   tags                         = local.tags
 
   identity {
