@@ -132,8 +132,11 @@ func TestAppThroughSDK(t *testing.T) {
 			if !slices.Contains(env, "TOKEN=s3cret") || !slices.Contains(env, "CONTAINER_APP_NAME=web") || !slices.ContainsFunc(env, func(v string) bool { return strings.HasPrefix(v, "IDENTITY_HEADER=") }) {
 				t.Errorf("environment of the replica: %v", env)
 			}
-			if want := portNumber(strings.TrimPrefix(s.srv.HTTPSURL, "https://")); int(replica.spec.HTTPS) != want {
+			if want := portNumber(strings.TrimPrefix(s.srv.HTTPSURL, "https://")); replica.spec.HTTPS != want {
 				t.Errorf("port 443 leads to %d, want %d", replica.spec.HTTPS, want)
+			}
+			if want := []uint16{portNumber(s.srv.LoginServer)}; !slices.Equal(replica.spec.Loopback, want) {
+				t.Errorf("the replica's loopback has ports %v, want the registry's, %v", replica.spec.Loopback, want)
 			}
 			file := filepath.Join(replica.spec.Shares["files"], "deep", "token")
 			if text, err := os.ReadFile(file); err != nil || string(text) != "s3cret" {

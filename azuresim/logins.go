@@ -105,17 +105,26 @@ func (l *logins) close() error {
 
 // registryOf is the registry whose login server it is, or nil if it is none of this subscription's.
 func (s *Simulator) registryOf(server string) *registry {
-	plain, secure := s.addr.get()
-	if server == cloudName || server == cloudName+":"+portOf(secure) { // by https, as replicas reach it
-		return s.registry
-	}
 	if !isLoopbackName(hostOf(server)) {
 		return nil
 	}
-	if portOf(server) == portOf(plain) {
+	if plain, _ := s.addr.get(); portOf(server) == portOf(plain) {
 		return s.registry
 	}
 	return s.logins.byAddress(server)
+}
+
+// registryPorts are the ports of all registries' login servers.
+func (s *Simulator) registryPorts() (ports []uint16) {
+	if plain, _ := s.addr.get(); plain != "" {
+		ports = append(ports, portNumber(plain))
+	}
+	s.logins.mu.RLock()
+	defer s.logins.mu.RUnlock()
+	for port := range s.logins.byPort {
+		ports = append(ports, portNumber(":"+port))
+	}
+	return ports
 }
 
 // registryPath tells whether a path is one of a registry's.

@@ -24,6 +24,7 @@ type pod struct {
 	access    *podAccess
 	template  *jobTemplate
 	platform  []string // variables of the platform's own, beside those that every replica has
+	loopback  []uint16 // see ReplicaSpec
 }
 
 // owner is who runs a replica, as rows of logs name it: an execution of a job, or a revision of an app.
@@ -45,7 +46,7 @@ func (p *pod) event(ev Event, replica string) {
 func (p *pod) spec(name string) (spec ReplicaSpec, release func(), err error) {
 	s := p.sim
 	_, secure := s.addr.get()
-	spec = ReplicaSpec{Name: name, Hostname: name, Shares: map[string]string{}, HTTPS: uint16(portNumber(secure)),
+	spec = ReplicaSpec{Name: name, Hostname: name, Shares: map[string]string{}, HTTPS: portNumber(secure), Loopback: p.loopback,
 		Pull:     podKeychain{p},
 		Insecure: func(registry string) bool { return isLoopbackName(hostOf(registry)) },
 		Output: func(container, stream string, line []byte) {
@@ -125,7 +126,7 @@ func (p *pod) spec(name string) (spec ReplicaSpec, release func(), err error) {
 
 func (p *pod) container(ct jobContainer, platform []string, spec *ReplicaSpec, readOnly map[string]bool) (ContainerSpec, error) {
 	gi, _ := ct.Resources.memory()
-	cs := ContainerSpec{Name: ct.Name, Image: p.sim.reachable(ct.Image), Command: ct.Command, Args: ct.Args,
+	cs := ContainerSpec{Name: ct.Name, Image: ct.Image, Command: ct.Command, Args: ct.Args,
 		Resources: Resources{CPU: ct.Resources.CPU, MemoryBytes: int64(gi * (1 << 30))}}
 	cs.Env = append(cs.Env, platform...)
 	for _, e := range ct.Env {
@@ -209,7 +210,7 @@ type podKeychain struct{ pod *pod }
 func (k podKeychain) Resolve(resource authn.Resource) (authn.Authenticator, error) {
 	s := k.pod.sim
 	for _, reg := range k.pod.access.Registries {
-		if s.reachable(reg.Server) != resource.RegistryStr() {
+		if reg.Server != resource.RegistryStr() {
 			continue
 		}
 		if reg.Identity == "" {
@@ -277,30 +278,16 @@ func (s *Simulator) await(replica Replica) {
 	}
 }
 
-// cloudName is the name under which replicas reach the simulator, and so the world's registry, by https.
+// cloudName is the name under which replicas reach the simulator.
 const cloudName = "host.azuresim.internal"
 
-// reachable is an image, or a registry, as this process reaches it: replicas have another name for the simulator's own.
-func (s *Simulator) reachable(image string) string {
-	server, rest, path := strings.Cut(image, "/")
-	plain, _ := s.addr.get()
-	if hostOf(server) != cloudName || s.registryOf(server) != s.registry {
-		return image
-	}
-	server = "localhost:" + portOf(plain)
-	if !path {
-		return server
-	}
-	return server + "/" + rest
-}
-
 // portNumber is the port of host:port, or 0.
-func portNumber(addr string) int {
+func portNumber(addr string) uint16 {
 	n, err := strconv.ParseUint(portOf(addr), 10, 16)
 	if err != nil {
 		return 0
 	}
-	return int(n)
+	return uint16(n)
 }
 
 func hostOf(registry string) string {

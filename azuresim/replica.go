@@ -41,6 +41,7 @@ type ReplicaSpec struct {
 	Pull       authn.Keychain             // credentials for the images of this replica
 	Insecure   func(registry string) bool // whether plain http is allowed for that registry (host:port)
 	Resources  Resources                  // limits of the whole replica
+	Loopback   []uint16                   // ports of this machine's loopback that are the replica's too
 	HTTPS      uint16                     // the port of this machine's loopback that port 443 of every name of the cloud leads to
 
 	// Output receives one line without its newline; stream is "stdout" or "stderr". line must not be retained.

@@ -62,7 +62,9 @@ func (v *revision) pod() *pod {
 		platform = append(platform, "CONTAINER_APP_HOSTNAME="+v.name+"."+env.domain(), fmt.Sprintf("CONTAINER_APP_PORT=%d", i.TargetPort))
 	}
 	return &pod{sim: s, env: env, workspace: env.customerID(), owner: owner{app: a.name, revision: v.name},
-		identity: a.body.Identity, access: &access, template: &v.template.jobTemplate, platform: platform}
+		identity: a.body.Identity, access: &access, template: &v.template.jobTemplate, platform: platform,
+		// An app may deal with images, and a registry has one name, wherever it is asked for by that.
+		loopback: s.registryPorts()}
 }
 
 // Between the end of a replica and the start of the next, doubling: kubelet's figures, but for the first.

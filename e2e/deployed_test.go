@@ -113,12 +113,11 @@ func (m *machine) prepareDeployment(image string) error {
 	for name, value := range map[string]string{
 		"AZURE_CLIENT_ID": identity.Properties.ClientID, "SOCKERLESS_CALLBACK_URL": m.deployed.url, "SOCKERLESS_ACA_LINGER": "20s",
 		"SOCKERLESS_STATE":        "table://" + m.sim.env["SOCKERLESS_ACA_STORAGE_ACCOUNT"] + "/sockerless",
-		"SOCKERLESS_ENDPOINT_URL": "https://host.azuresim.internal", "SOCKERLESS_ACA_ACR": "host.azuresim.internal",
-		"SOCKERLESS_CA_FILE": caFile, "SOCKERLESS_CALLBACK_CA_FILE": caFile,
+		"SOCKERLESS_ENDPOINT_URL": "https://host.azuresim.internal", "SOCKERLESS_CA_FILE": caFile, "SOCKERLESS_CALLBACK_CA_FILE": caFile,
 	} {
 		env = append(env, map[string]any{"name": name, "value": value})
 	}
-	for _, name := range []string{"SUBSCRIPTION_ID", "RESOURCE_GROUP", "ENVIRONMENT", "LOCATION", "LOG_ANALYTICS_WORKSPACE", "IDENTITY", "STORAGE_ACCOUNT"} {
+	for _, name := range []string{"SUBSCRIPTION_ID", "RESOURCE_GROUP", "ENVIRONMENT", "LOCATION", "ACR", "LOG_ANALYTICS_WORKSPACE", "IDENTITY", "STORAGE_ACCOUNT"} {
 		env = append(env, map[string]any{"name": "SOCKERLESS_ACA_" + name, "value": m.sim.env["SOCKERLESS_ACA_"+name]})
 	}
 	server, _, _ := strings.Cut(image, "/")

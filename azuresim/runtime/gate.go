@@ -89,6 +89,26 @@ func (a *attachment) gate(to uint16) *gate {
 	return g
 }
 
+// share gives the replica's own loopback a port of the host's.
+func (a *attachment) share(port uint16) error {
+	g := &gate{at: a, port: port}
+	err := a.space.run(func() error {
+		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp4", netip.AddrPortFrom(loopback, port).String()) // it does not wait
+		if err == nil {
+			g.listener = l.(*net.TCPListener)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("cannot share port %d of the host with a replica: %w", port, err)
+	}
+	a.gatesMu.Lock()
+	defer a.gatesMu.Unlock()
+	a.shared = append(a.shared, g)
+	a.net.work.Go(g.serve) // ends with the listener
+	return nil
+}
+
 // closeGates ends all gates for good.
 func (a *attachment) closeGates() {
 	a.gatesMu.Lock()
@@ -96,7 +116,10 @@ func (a *attachment) closeGates() {
 	for _, g := range a.gates {
 		g.close()
 	}
-	a.gates = nil
+	for _, g := range a.shared {
+		g.close()
+	}
+	a.gates, a.shared = nil, nil
 }
 
 // prepareGates is called on a thread in a namespace: it makes the table that gates' rules lead to.

@@ -80,6 +80,7 @@ type attachment struct {
 
 	gatesMu sync.Mutex
 	gates   map[uint16]*gate // by the host's port; nil once the replica has left
+	shared  []*gate          // on the replica's own loopback
 }
 
 // flow is one connection through the stack. abort ends it at once, without waiting for a peer that may be gone.

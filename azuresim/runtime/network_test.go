@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -32,6 +33,27 @@ func TestAReplicaReachesTheHostsLoopback(t *testing.T) {
 	one(t, o.wait(t))
 	if got := o.text("main/stdout"); got != "hello from the host x" {
 		t.Errorf("read %q, stderr %q", got, o.text("main/stderr"))
+	}
+}
+
+// Port 443 of every name of the cloud is the cloud's, and a registry's port is where it is on the host: first and second
+// connections take other ways.
+func TestAReplicaReachesTheCloudByItsNames(t *testing.T) {
+	rt := need(t)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "hello from the cloud") }))
+	defer server.Close()
+	_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := sh(`for to in "web.sea.azurecontainerapps.azuresim.internal 443" "` + hostName + ` 443" "127.0.0.1 ` + port + `"; do
+		for i in 1 2; do printf 'GET / HTTP/1.0\r\nHost: x\r\n\r\n' | nc $to | tail -n 1; done; done; nc -z -w 10 127.0.0.1 443; echo $?`)
+	spec.HTTPS, spec.Loopback = uint16(number), []uint16{uint16(number)}
+	o := launch(t, rt, spec)
+	one(t, o.wait(t))
+	if got, want := o.text("main/stdout"), strings.Repeat("hello from the cloud\n", 6)+"1"; got != want {
+		t.Errorf("read %q, want %q; stderr %q", got, want, o.text("main/stderr"))
 	}
 }
 

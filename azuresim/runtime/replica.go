@@ -136,6 +136,12 @@ func (r *replica) prepare() error {
 	if err != nil {
 		return err
 	}
+	for _, port := range r.spec.Loopback {
+		if err := a.share(port); err != nil {
+			a.leave(0)
+			return err
+		}
+	}
 	for name, text := range map[string]string{
 		"hostname":    r.spec.Hostname + "\n",
 		"resolv.conf": "nameserver " + gatewayIP.String() + "\n",
