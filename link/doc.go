@@ -71,7 +71,8 @@
 // line in the log every ten seconds, and a count in HubStats.
 //
 // With one, a link: about 55 KiB of a hub's memory while it is idle; at most 4 MiB of what was sent and is not acknowledged
-// (ReplayBuffer) and as much again in yamux's queue; 256 KiB for each stream; what windows grow by, 32 MiB for a link
-// (WindowBudget) and 512 MiB for all links of a hub (HubBudget). An id has 64 links (MaxLinks). An agent opens no streams at a
-// backend (MaxStreams). A link that is cut costs the same until the resume window is over.
+// (ReplayBuffer) and as much again in yamux's queue; 256 KiB for each stream, twice that of messages that do not fill their
+// buffers; what windows grow by, 32 MiB for a link (WindowBudget) and 512 MiB for all links of a hub (HubBudget). An id has
+// 64 links (MaxLinks). An agent opens no streams at a backend (MaxStreams). A link that is cut costs the same until the
+// resume window is over.
 package link

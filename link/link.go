@@ -14,8 +14,12 @@ import (
 	"github.com/libp2p/go-yamux/v5"
 )
 
-// maxMessage is the payload of the largest yamux message with its header: a 64 KiB write stays in one piece.
-const maxMessage = 64<<10 + 12
+// maxPiece is the most that one yamux message carries: 64 KiB, and the few bytes that who copies so much at a time puts before
+// it, such as a frame's header or a chunk's. In a message of their own they would cost as much as the 64 KiB.
+const maxPiece = 64<<10 + 64
+
+// maxMessage is the largest yamux message.
+const maxMessage = maxPiece + yamuxHeader
 
 // Why a link has ended, or a connection was not made. Permanent tells which of them are for ever.
 var (

@@ -12,7 +12,7 @@ import (
 )
 
 // copyBuffer is what one read or write of a bulk copy carries: one yamux message.
-const copyBuffer = 64 << 10
+const copyBuffer = maxPiece
 
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}
 
@@ -133,7 +133,7 @@ func (s *Stream) Write(p []byte) (int, error) {
 				return total, err
 			}
 		}
-		n, err := s.y.Write(p[:min(len(p), copyBuffer)])
+		n, err := s.y.Write(p[:piece(len(p))])
 		s.l.r.pace.took(n)
 		total += n
 		p = p[n:]
@@ -147,11 +147,17 @@ func (s *Stream) Write(p []byte) (int, error) {
 	return total, nil
 }
 
+// piece is how many of n bytes make the next message. Several are of about one size, so that the last one is not some bytes.
+func piece(n int) int {
+	messages := (n + maxPiece - 1) / maxPiece
+	return (n + messages - 1) / messages
+}
+
 // ReadFrom copies r into the stream in pieces that suit the link.
 func (s *Stream) ReadFrom(r io.Reader) (int64, error) {
 	b := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(b)
-	return io.CopyBuffer(struct{ io.Writer }{s}, struct{ io.Reader }{r}, *b)
+	return io.CopyBuffer(struct{ io.Writer }{s}, struct{ io.Reader }{r}, (*b)[:64<<10])
 }
 
 // WriteTo copies the stream into w in pieces that suit the link.

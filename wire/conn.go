@@ -186,8 +186,8 @@ func (w *watched) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// batch is 64 KiB and 12 bytes: yamux splits writes at 65524, link frames at 64 KiB, and a copy of less wakes more.
-const batch = 64<<10 + 12
+// batch is two of a link's messages: a copy of less takes one of them apart, and wakes more.
+const batch = 128 << 10
 
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, batch); return &b }}
 
