@@ -40,6 +40,10 @@ func (n *network) forwardTCP(r *tcp.ForwarderRequest) {
 	port := id.LocalPort
 	if to == loopback {
 		port = from.hostPort(port)
+		if n.taker(port) != nil && from.handOver(nil, id.RemotePort, id.LocalPort) {
+			r.Complete(false)
+			return
+		}
 	}
 	out, err := dialHost(n.ctx, netip.AddrPortFrom(to, port))
 	if err != nil {

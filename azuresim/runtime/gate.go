@@ -36,6 +36,8 @@ const (
 // and which addresses may be reached at all, is decided there (see target). The SYN that asked is then given back to the
 // replica's kernel, which now finds a listener. Once open, a gate stays, so a later connection to a port that the host has
 // closed since is accepted and reset rather than refused.
+//
+// The connections to a port that this process serves itself (see Runtime.Answer) are given to who serves it, as they are.
 type gate struct {
 	at       *attachment
 	port     uint16
@@ -45,17 +47,21 @@ type gate struct {
 	claims map[uint16]*net.TCPConn // dialled already, by the port of the replica's end; nil once closed
 }
 
-// handOver leaves to the kernel a connection that the replica's port from has asked for and out is the host's end of. It
-// reports false when the stack must carry it. Once a gate is open the stack cannot: the replica's packets pass it by.
+// handOver leaves to the kernel a connection that the replica's port from has asked for and out is the host's end of, which
+// is nil where this process takes it. It reports false when the stack must carry it. Once a gate is open the stack cannot: the
+// replica's packets pass it by.
 func (a *attachment) handOver(out *net.TCPConn, from, to uint16) bool {
 	g := a.gate(to)
 	if g == nil {
 		return false
 	}
 	syn := a.port.syn(from, to)
-	if syn == nil || !g.leave(from, out) {
+	if out != nil && (syn == nil || !g.leave(from, out)) {
 		out.Close()
 		return true // the replica's kernel asks again in a second, and finds the gate
+	}
+	if syn == nil {
+		return true // likewise
 	}
 	// To the replica's kernel it is a packet from outside.
 	frame := header.Ethernet(syn)
@@ -199,6 +205,10 @@ func (g *gate) serve() {
 			return
 		case err != nil: // no descriptor left, or a connection that has gone already
 			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		if take := g.at.net.taker(g.at.hostPort(g.port)); take != nil {
+			take(in)
 			continue
 		}
 		g.at.net.work.Go(func() { g.carry(in) }) // ends with the connection, or with the replica

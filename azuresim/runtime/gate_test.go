@@ -154,6 +154,57 @@ func TestAHostPortThatClosesAndOpensAgain(t *testing.T) {
 	}
 }
 
+func TestAPortThatThisProcessServesItself(t *testing.T) {
+	rt := need(t)
+	a := space(t)
+	const port = 7 // nothing listens there
+	from := make(chan net.Addr, 2)
+	rt.Answer(port, func(c net.Conn) {
+		from <- c.RemoteAddr()
+		go func() { // ends with the connection
+			defer c.Close()
+			io.Copy(c, c)
+			c.(*net.TCPConn).CloseWrite()
+		}()
+	})
+	defer rt.Answer(port, nil)
+	data := bytes.Repeat([]byte("0123456789"), 500_000)
+	for range 2 { // the first opens the gate
+		c, err := dialOut(a, port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := c.LocalAddr().String()
+		talk(t, c, data)
+		if got := (<-from).String(); got != own || netip.MustParseAddrPort(own).Addr() != a.addr {
+			t.Errorf("it has come from %s, not from the replica's %s", got, own)
+		}
+	}
+	// Who takes it learns of the replica's end, which nobody else tells.
+	ended := make(chan error, 1)
+	rt.Answer(port, func(c net.Conn) {
+		go func() { // ends with the connection
+			defer c.Close()
+			_, err := c.Read(make([]byte, 1))
+			ended <- err
+		}()
+	})
+	c, err := dialOut(a, port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	a.leave(0)
+	select {
+	case err := <-ended:
+		if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("the end: %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("a connection goes on without its replica")
+	}
+}
+
 func TestALeaverHasNoGates(t *testing.T) {
 	a := space(t)
 	port, _ := echo(t, 0)

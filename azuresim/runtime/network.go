@@ -60,9 +60,10 @@ type network struct {
 	work      sync.WaitGroup // name server, ports, flows
 	closers   []func() error
 
-	mu    sync.Mutex
-	next  netip.Addr
-	hosts map[netip.Addr]*attachment
+	mu      sync.Mutex
+	next    netip.Addr
+	hosts   map[netip.Addr]*attachment
+	answers map[uint16]func(net.Conn) // ports of the host that this process serves itself
 }
 
 // attachment is one replica's place in the network.
@@ -318,6 +319,23 @@ type dialed struct {
 func (d *dialed) Close() error {
 	d.once.Do(d.ended)
 	return d.TCPConn.Close()
+}
+
+// answer sets who takes the replicas' connections to a port of the host.
+func (n *network) answer(port uint16, take func(net.Conn)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.answers == nil {
+		n.answers = map[uint16]func(net.Conn){}
+	}
+	n.answers[port] = take
+}
+
+// taker returns who takes the connections to a port of the host, or nil.
+func (n *network) taker(port uint16) func(net.Conn) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.answers[port]
 }
 
 func (n *network) host(addr netip.Addr) *attachment {

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -78,6 +79,11 @@ type Runtime struct {
 }
 
 var _ azuresim.Runtime = (*Runtime)(nil)
+
+// Answer gives to take what the replicas connect to at a port of the host's loopback that this process serves itself, instead
+// of copying to that port and back. The connections have the replicas' addresses. take gets one after the other and must not
+// keep the next one waiting; it closes them. nil ends that.
+func (rt *Runtime) Answer(port uint16, take func(net.Conn)) { rt.net.answer(port, take) }
 
 // folders are the places in Options.Dir.
 type folders struct{ root, layers, replicas, runc string }

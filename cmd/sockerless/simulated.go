@@ -20,8 +20,9 @@ import (
 
 // simulated is a simulated Azure that this process runs, with minibox in its registry.
 type simulated struct {
-	sim *azuresim.Simulator
-	srv *azuresim.Server
+	runtime *runtime.Runtime
+	sim     *azuresim.Simulator
+	srv     *azuresim.Server
 }
 
 // startSimulated starts one on a folder. Its address is that of the time before, if it is still free: images are known
@@ -40,7 +41,7 @@ func startSimulated(ctx context.Context, dir string, calm bool, provisioning tim
 	if provisioning > 0 {
 		opts = append(opts, azuresim.WithProvisioning(azuresim.Exactly(provisioning)))
 	}
-	s := &simulated{}
+	s := &simulated{runtime: rt}
 	if s.sim, err = azuresim.New(opts...); err != nil {
 		return nil, errors.Join(err, rt.Close())
 	}

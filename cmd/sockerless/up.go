@@ -151,6 +151,9 @@ func startHost(ctx context.Context, opt hostOptions) (_ *host, err error) {
 			return nil, errors.Join(err, agents.Close())
 		}
 		config.Azure.CallbackURL = "http://host.azuresim.internal:" + port
+		both := join(agents)
+		h.sim.runtime.Answer(uint16(agents.Addr().(*net.TCPAddr).Port), both.take)
+		agents = both
 		if err := os.WriteFile(backendPortFile(opt.Data), []byte(port), 0o600); err != nil {
 			return nil, errors.Join(err, agents.Close())
 		}
