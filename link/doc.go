@@ -60,7 +60,7 @@
 // type 1 data: seq is the number of its first byte, length at most 131072. 2 ack. 3 ping, answered with 4 pong.
 // 5 bye: this end closes the link, nothing follows, and the other answers with its own bye. All but data
 // have length 0. ack is how many bytes have been delivered at the sender of the frame; a sender keeps all
-// bytes above the highest ack it was told, at most 4 MiB. An ack is sent after 256 KiB or 256 frames, or 200 ms.
+// bytes above the highest ack it was told, at most 4 MiB. An ack is sent after 512 KiB or 256 frames, or 200 ms.
 // Pings are frames and not WebSocket pings, so that it is the peer who answers and not a proxy.
 //
 // The bytes of the stream are yamux (version 0), the dialler being its client.

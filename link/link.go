@@ -92,6 +92,7 @@ func newLink(role Role, id string, tok token, peer Hello, opt Options, client bo
 	// The round trip steers the windows; it changes slowly, and 10,000 idle links should stay idle.
 	c.MeasureRTTInterval = 2 * time.Minute
 	c.MaxMessageSize = maxMessage
+	c.ReadBufSize = 0 // TLS has one
 	c.InitialStreamWindowSize = firstWindow
 	c.MaxStreamWindowSize = uint32(opt.MaxWindow)
 	// Accept enforces MaxStreams: yamux itself answers an excess from its receive loop, which must never

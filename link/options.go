@@ -122,8 +122,8 @@ func (o Options) withDefaults(role Role) Options {
 	def(&o.HubBudget, 512<<20)
 	// yamux knows no smaller first window.
 	o.MaxWindow = max(o.MaxWindow, firstWindow)
-	// One message must fit, else a Write would wait for ever.
-	o.ReplayBuffer = max(o.ReplayBuffer, 4*segmentBig)
+	// What the peer acknowledges at once must fit, else each Write would wait for its timer.
+	o.ReplayBuffer = max(o.ReplayBuffer, 2*ackBytes)
 	if o.Proxy == nil {
 		o.Proxy = http.ProxyFromEnvironment
 	}

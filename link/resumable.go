@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	ackBytes  = 256 << 10              // so many received bytes are acknowledged at once,
+	ackBytes  = 512 << 10              // so many received bytes are acknowledged at once,
 	ackFrames = 256                    // or so many frames,
 	ackDelay  = 200 * time.Millisecond // or what has come after this time.
 
