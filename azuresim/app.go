@@ -390,13 +390,20 @@ func putApp(r *armRequest) error {
 		return badRequest("InvalidRequestContent", "The request content was empty.")
 	}
 	s := r.sim
+	environment := ""
+	if body.Properties != nil {
+		environment = body.Properties.EnvironmentID
+	}
+	if err := r.requireLinks(appKind+"/write", environment, body.Identity); err != nil {
+		return err
+	}
 	if err := body.check(r.vars["app"], s.limits); err != nil {
 		return err
 	}
 	p := body.Properties
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := r.checkLinks(&links{what: "container app", kind: appKind, location: body.Location, environmentID: p.EnvironmentID,
+	if err := r.checkLinks(&links{what: "container app", location: body.Location, environmentID: p.EnvironmentID,
 		identity: body.Identity, access: &p.Configuration.podAccess, template: &p.Template.jobTemplate}); err != nil {
 		return err
 	}

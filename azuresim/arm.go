@@ -119,6 +119,7 @@ var appRoutes = []armRoute{
 // serveARM authenticates, throttles, routes and authorises, in the order in which Azure Resource Manager does.
 func (s *Simulator) serveARM(w http.ResponseWriter, r *http.Request, path string) {
 	h := w.Header()
+	h.Set("Date", s.clock().UTC().Format(http.TimeFormat))
 	h.Set("X-Ms-Request-Id", newGUID())
 	h.Set("X-Ms-Correlation-Request-Id", newGUID())
 	h.Set("Cache-Control", "no-cache")

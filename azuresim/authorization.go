@@ -11,6 +11,7 @@ import (
 var (
 	assignmentVersions = []string{"2022-04-01"}
 	definitionVersions = []string{"2022-04-01", "2022-05-01-preview"}
+	permissionVersions = []string{"2015-07-01", "2018-07-01", "2022-04-01"}
 )
 
 // authorizationRoutes are those of role definitions and assignments, on every scope that has them: the subscription, a
@@ -27,6 +28,9 @@ func authorizationRoutes() []armRoute {
 			armRoute{"PUT", base + "roleAssignments/{assignment}", "Microsoft.Authorization/roleAssignments/write", n, assignmentVersions, putRoleAssignment},
 			armRoute{"DELETE", base + "roleAssignments/{assignment}", "Microsoft.Authorization/roleAssignments/delete", n, assignmentVersions, deleteRoleAssignment},
 		)
+		if n > 2 { // of groups and of resources alone
+			routes = append(routes, armRoute{"GET", base + "permissions", "Microsoft.Authorization/permissions/read", n, permissionVersions, listPermissions})
+		}
 	}
 	return routes
 }
@@ -42,8 +46,13 @@ type roleAssignment struct {
 func (r *armRequest) definitionBody(role Role) map[string]any {
 	return map[string]any{"id": r.sim.world.SubscriptionID() + "/providers/Microsoft.Authorization/roleDefinitions/" + role.ID, "name": role.ID,
 		"type": "Microsoft.Authorization/roleDefinitions", "properties": map[string]any{"roleName": role.Name, "type": "BuiltInRole",
-			"description": "", "assignableScopes": []string{"/"}, "permissions": []map[string]any{{
-				"actions": orEmpty(role.Actions), "notActions": orEmpty(role.NotActions), "dataActions": orEmpty(role.DataActions), "notDataActions": []string{}}}}}
+			"description": "", "assignableScopes": []string{"/"}, "permissions": []map[string]any{role.permission()}}}
+}
+
+// permission is what the role gives, as definitions and permissions show it.
+func (role *Role) permission() map[string]any {
+	return map[string]any{"actions": orEmpty(role.Actions), "notActions": orEmpty(role.NotActions),
+		"dataActions": orEmpty(role.DataActions), "notDataActions": []string{}}
 }
 
 func orEmpty(list []string) []string { return append([]string{}, list...) }
@@ -78,10 +87,36 @@ func getRoleDefinition(r *armRequest) error {
 }
 
 func roleByID(id string) *Role {
-	if i := slices.IndexFunc(builtinRoles, func(role Role) bool { return strings.EqualFold(role.ID, id) }); i >= 0 {
+	return findRole(func(role Role) bool { return strings.EqualFold(role.ID, id) })
+}
+
+func roleByName(name string) *Role {
+	return findRole(func(role Role) bool { return strings.EqualFold(role.Name, name) })
+}
+
+func findRole(is func(Role) bool) *Role {
+	if i := slices.IndexFunc(builtinRoles, is); i >= 0 {
 		return &builtinRoles[i]
 	}
 	return nil
+}
+
+// listPermissions answers what the caller may do on the scope: one entry for each role that it has there or above. The
+// caller needs a right to ask, as the list of operations of Microsoft.Authorization has it; that most built-in roles
+// give it is seen in their definitions, for those of Container Apps it is not known.
+func listPermissions(r *armRequest) error {
+	r.sim.mu.Lock()
+	defer r.sim.mu.Unlock()
+	if !r.sim.hasScope(r.scope) {
+		return r.notFound(r.vars["provider"]+"/"+r.vars["type"], r.vars["resource"])
+	}
+	all := []map[string]any{}
+	for _, as := range r.sim.access.list() {
+		if role := roleByName(as.Role); as.Principal == r.who.ObjectID && within(r.scope, as.Scope) {
+			all = append(all, role.permission())
+		}
+	}
+	return page(r, all)
 }
 
 func (a *roleAssignment) body() map[string]any {

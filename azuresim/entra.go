@@ -38,6 +38,8 @@ type Principal struct {
 	ClientID   string // appid
 	Secret     string // of a service principal
 	ResourceID string // ARM id of a user-assigned managed identity
+
+	expired bool // the secret
 }
 
 // entra is the directory: it knows the principals, and signs and reads their tokens.
@@ -73,6 +75,12 @@ func (e *entra) byResourceID(id string) *Principal {
 
 func (e *entra) byObjectID(id string) *Principal {
 	return e.find(func(p *Principal) bool { return strings.EqualFold(p.ObjectID, id) })
+}
+
+func (e *entra) secretExpired(p *Principal) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return p.expired
 }
 
 func (e *entra) find(match func(*Principal) bool) *Principal {
@@ -219,6 +227,10 @@ func (s *Simulator) serveClientCredentials(w http.ResponseWriter, r *http.Reques
 	}
 	if p.Secret == "" || subtle.ConstantTimeCompare([]byte(p.Secret), []byte(secret)) != 1 {
 		writeEntraError(w, http.StatusUnauthorized, "invalid_client", 7000215, "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '"+id+"'.")
+		return
+	}
+	if s.entra.secretExpired(p) {
+		writeEntraError(w, http.StatusUnauthorized, "invalid_client", 7000222, "The provided client secret keys for app '"+id+"' are expired. Visit the Azure portal to create new keys for your app: https://aka.ms/NewClientSecret, or consider using certificate credentials for added security: https://aka.ms/certCreds.")
 		return
 	}
 	scope, ok := resourceOf(r.PostForm.Get("scope"))

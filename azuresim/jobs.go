@@ -180,10 +180,17 @@ func mergePatch(target, patch map[string]any) {
 // provision validates body and makes or changes the job; s.mu is held. accepted is the status while it goes on.
 func (r *armRequest) provision(body jobBody, accepted int) error {
 	s := r.sim
+	environment := ""
+	if body.Properties != nil {
+		environment = body.Properties.EnvironmentID
+	}
+	if err := r.requireLinks("Microsoft.App/jobs/write", environment, body.Identity); err != nil {
+		return err
+	}
 	if err := body.check(r.vars["job"], s.limits); err != nil {
 		return err
 	}
-	if err := r.checkLinks(&links{what: "job", kind: "Microsoft.App/jobs", location: body.Location, environmentID: body.Properties.EnvironmentID,
+	if err := r.checkLinks(&links{what: "job", location: body.Location, environmentID: body.Properties.EnvironmentID,
 		identity: body.Identity, access: &body.Properties.Configuration.podAccess, template: body.Properties.Template}); err != nil {
 		return err
 	}

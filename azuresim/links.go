@@ -1,16 +1,37 @@
 package azuresim
 
 import (
+	"maps"
+	"slices"
 	"strings"
 )
 
 // links are what a job or an app refers to.
 type links struct {
-	what, kind              string // "job", "Microsoft.App/jobs"
+	what                    string // "job"
 	location, environmentID string
 	identity                *jobIdentity
 	access                  *podAccess
 	template                *jobTemplate
+}
+
+// requireLinks answers 403 when the caller, who may do action, lacks a right on what the resource refers to. Azure Resource
+// Manager does so before the resource provider sees the resource, so it comes before whatever else is wrong with that.
+func (r *armRequest) requireLinks(action, environmentID string, identity *jobIdentity) error {
+	if environmentID != "" {
+		if err := r.requireLinked(action, "Microsoft.App/managedEnvironments/join/action", environmentID); err != nil {
+			return err
+		}
+	}
+	if identity == nil {
+		return nil
+	}
+	for _, id := range slices.Sorted(maps.Keys(identity.UserAssignedIdentities)) {
+		if err := r.requireLinked(action, "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action", id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkLinks checks environment, storages, identities and the registry; s.mu is held.
@@ -20,9 +41,6 @@ func (r *armRequest) checkLinks(l *links) error {
 		return badRequest("EnvironmentNotSpecified", "The environmentId must be specified.")
 	}
 	env := s.environments[strings.ToLower(l.environmentID)]
-	if err := r.requireLinked(l.kind+"/write", "Microsoft.App/managedEnvironments/join/action", l.environmentID); err != nil {
-		return err
-	}
 	if env == nil {
 		return badRequest("ManagedEnvironmentNotFound", "The environment '%s' specified does not exist.", l.environmentID)
 	}
@@ -38,7 +56,7 @@ func (r *armRequest) checkLinks(l *links) error {
 			return badRequest("ContainerAppManagedEnvironmentStorageNotFound", "Volume '%s': managed environment storage '%s' of type %s was not found.", v.Name, v.StorageName, v.StorageType)
 		}
 	}
-	if err := r.checkIdentity(l.kind, l.identity); err != nil {
+	if err := r.checkIdentity(l.identity); err != nil {
 		return err
 	}
 	attached := func(id string) *Principal {
@@ -76,7 +94,7 @@ func (r *armRequest) checkLinks(l *links) error {
 	return nil
 }
 
-func (r *armRequest) checkIdentity(kind string, id *jobIdentity) error {
+func (r *armRequest) checkIdentity(id *jobIdentity) error {
 	if id == nil {
 		return nil
 	}
@@ -91,9 +109,6 @@ func (r *armRequest) checkIdentity(kind string, id *jobIdentity) error {
 		return badRequest("InvalidIdentity", "The identity type '%s' does not go with %d user-assigned identities.", id.Type, len(id.UserAssignedIdentities))
 	}
 	for rid := range id.UserAssignedIdentities {
-		if err := r.requireLinked(kind+"/write", "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action", rid); err != nil {
-			return err
-		}
 		if r.sim.entra.byResourceID(rid) == nil {
 			return badRequest("FailedIdentityOperation", "Identity operation for resource '%s' failed with error 'Failed to perform resource identity operation. Status: 'BadRequest'. Response: 'Resource '%s' was not found.''.", r.path, rid)
 		}

@@ -38,7 +38,8 @@ var builtinRoles = []Role{
 	{ID: "f1a07417-d97a-45cb-824c-7a7467783830", Name: "Managed Identity Operator", Actions: []string{
 		"Microsoft.ManagedIdentity/userAssignedIdentities/*/read", "Microsoft.ManagedIdentity/userAssignedIdentities/read",
 		// Azure's "*/assign/action" also covers the action as it appears in its own refusals.
-		"Microsoft.ManagedIdentity/userAssignedIdentities/*/assign/action", "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action", "Microsoft.Resources/subscriptions/resourceGroups/read"}},
+		"Microsoft.ManagedIdentity/userAssignedIdentities/*/assign/action", "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action",
+		"Microsoft.Authorization/*/read", "Microsoft.Resources/subscriptions/resourceGroups/read"}},
 	{ID: "73c42c96-874c-492b-b04d-ab87d138a893", Name: "Log Analytics Reader", Actions: []string{
 		"*/read", "Microsoft.OperationalInsights/workspaces/analytics/query/action"}},
 	{ID: "43d0d8ad-25c7-4714-9337-8ba259a9fe05", Name: "Monitoring Reader", Actions: []string{"*/read", "Microsoft.OperationalInsights/workspaces/search/action"}},
@@ -50,7 +51,7 @@ var builtinRoles = []Role{
 		"Microsoft.ContainerRegistry/registries/listBuildSourceUploadUrl/action", "Microsoft.ContainerRegistry/registries/runs/*",
 		"Microsoft.ContainerRegistry/registries/tasks/*"}},
 	{ID: "17d1049b-9a84-46fb-8f53-869881c3d3ab", Name: "Storage Account Contributor", Actions: []string{
-		"Microsoft.Storage/storageAccounts/*", "Microsoft.Resources/subscriptions/resourceGroups/read"}},
+		"Microsoft.Storage/storageAccounts/*", "Microsoft.Authorization/*/read", "Microsoft.Resources/subscriptions/resourceGroups/read"}},
 	{ID: "0c867c2a-1d8c-454a-a3db-ab2ea1bdc8bb", Name: "Storage File Data SMB Share Contributor", DataActions: []string{
 		"Microsoft.Storage/storageAccounts/fileServices/fileshares/files/read", "Microsoft.Storage/storageAccounts/fileServices/fileshares/files/write",
 		"Microsoft.Storage/storageAccounts/fileServices/fileshares/files/delete"}},
@@ -78,7 +79,7 @@ type access struct {
 }
 
 func (a *access) assign(as Assignment) bool {
-	if !slices.ContainsFunc(builtinRoles, func(r Role) bool { return strings.EqualFold(r.Name, as.Role) }) {
+	if roleByName(as.Role) == nil {
 		return false
 	}
 	a.mu.Lock()

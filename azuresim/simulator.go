@@ -46,7 +46,8 @@ type Simulator struct {
 	accounts    map[string]string
 	temporary   bool
 
-	storageClock func() time.Time // nil: the machine's
+	clock        func() time.Time // of the cloud
+	storageClock func() time.Time // nil: the cloud's
 
 	mu           sync.Mutex
 	closed       bool
@@ -106,6 +107,12 @@ func WithLostAnswers(fraction float64) Option {
 	return func(s *Simulator) { s.chance.dropWrite = fraction }
 }
 
+// WithClock sets the cloud's clock: what its tokens and the Date of its answers go by. The default is the machine's.
+func WithClock(now func() time.Time) Option { return func(s *Simulator) { s.clock = now } }
+
+// WithCores sets how many cores an environment's quota has. It is told, and not enforced.
+func WithCores(n float64) Option { return func(s *Simulator) { s.limits.cores = n } }
+
 // WithStorageClock sets the clock of the storage account.
 func WithStorageClock(now func() time.Time) Option {
 	return func(s *Simulator) { s.storageClock = now }
@@ -129,7 +136,7 @@ func WithRegistryAccount(user, password string) Option {
 // World. The "operator" principal holds the roles that a backend needs, the pulling identity holds AcrPull.
 func New(opts ...Option) (*Simulator, error) {
 	s := &Simulator{
-		log: slog.New(slog.DiscardHandler), dice: newDice(1), delays: unkindDelays, chance: unkindChances, limits: azureLimits,
+		log: slog.New(slog.DiscardHandler), clock: time.Now, dice: newDice(1), delays: unkindDelays, chance: unkindChances, limits: azureLimits,
 		access: &access{}, requests: newRequestLog(), faults: &faults{}, logins: newLogins(), tables: map[string]*tableService{},
 		accounts: map[string]string{},
 		jobs:     map[string]*job{}, apps: map[string]*app{}, environments: map[string]*environment{},
@@ -154,7 +161,7 @@ func (s *Simulator) open() error {
 	if err != nil {
 		return err
 	}
-	s.entra = &entra{tenant: s.world.Tenant, key: keys.signing, now: time.Now, headers: map[string]msiGrant{}}
+	s.entra = &entra{tenant: s.world.Tenant, key: keys.signing, now: s.clock, headers: map[string]msiGrant{}}
 	s.logs = newLogStore(s)
 	s.zone = newZone(s.log)
 	if err := os.RemoveAll(filepath.Join(s.dir, "secrets")); err != nil { // of replicas that died with their simulator
@@ -234,6 +241,15 @@ func (s *Simulator) AddServicePrincipal(name string) Principal {
 	p := &Principal{Name: name, ObjectID: newGUID(), ClientID: newGUID(), Secret: randomHex(20)}
 	s.entra.add(p)
 	return *p
+}
+
+// ExpireSecret ends the life of a service principal's client secret. Tokens that were had with it go on.
+func (s *Simulator) ExpireSecret(p Principal) {
+	s.entra.mu.Lock()
+	defer s.entra.mu.Unlock()
+	for _, known := range s.entra.principals {
+		known.expired = known.expired || known.ObjectID == p.ObjectID
+	}
 }
 
 // Token signs an access token of the principal for audience, without asking for its secret; for tests.

@@ -87,7 +87,7 @@ var (
 
 // openTables reads what is in dir, unless that is empty.
 func openTables(s *Simulator, account, dir string) (*tableService, error) {
-	t := &tableService{sim: s, id: account, dir: dir, now: time.Now, tables: map[string]*entityTable{}}
+	t := &tableService{sim: s, id: account, dir: dir, now: s.clock, tables: map[string]*entityTable{}}
 	if s.storageClock != nil {
 		t.now = s.storageClock
 	}
