@@ -63,20 +63,8 @@ func (a *Agent) Run() int {
 // dial keeps a link to the backend.
 func (a *Agent) dial(ctx context.Context) {
 	id := link.Identity{Role: link.Agent, ID: a.settings.RunID, Secret: a.settings.Secret, Hello: a.hello()}
-	opt := link.Options{Logger: a.log}
-	switch {
-	case len(a.settings.CA) > 0:
-		opt.RootCAs = x509.NewCertPool()
-		opt.RootCAs.AppendCertsFromPEM(a.settings.CA)
-	case strings.HasPrefix(a.settings.Callback, "https:"):
-		opt.RootCAs = authorities(x509.SystemCertPool)
-	}
-	switch {
-	case a.settings.Proxy == directProxy:
-		opt.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
-	case a.settings.Proxy != "":
-		opt.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(a.settings.Proxy) }
-	}
+	opt := a.settings.way()
+	opt.Logger = a.log
 	for ctx.Err() == nil {
 		attempt, enough := context.WithTimeout(ctx, min(dialPatience, a.settings.Hold/2))
 		l, err := link.Dial(attempt, link.Target{URL: a.settings.Callback}, id, opt)
@@ -97,6 +85,25 @@ func (a *Agent) dial(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// way is how the settings say that the backend is reached.
+func (s *Settings) way() link.Options {
+	var opt link.Options
+	switch {
+	case len(s.CA) > 0:
+		opt.RootCAs = x509.NewCertPool()
+		opt.RootCAs.AppendCertsFromPEM(s.CA)
+	case strings.HasPrefix(s.Callback, "https:"):
+		opt.RootCAs = authorities(x509.SystemCertPool)
+	}
+	switch {
+	case s.Proxy == directProxy:
+		opt.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
+	case s.Proxy != "":
+		opt.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(s.Proxy) }
+	}
+	return opt
 }
 
 // noteLink keeps what an agent that gives up will say.

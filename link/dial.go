@@ -296,7 +296,7 @@ func upgradeError(resp *http.Response, err error) error {
 	if resp.StatusCode == http.StatusBadRequest && resp.Header.Get(versionHeader) != "" {
 		return fmt.Errorf("%w: it speaks %q", ErrVersion, resp.Header.Get(versionHeader))
 	}
-	return fmt.Errorf("%w: HTTP status %s", err, resp.Status)
+	return fmt.Errorf("%w: %w: HTTP status %s", ErrNoHub, err, resp.Status)
 }
 
 // handshake proves both ends to each other.

@@ -37,6 +37,8 @@ var (
 	ErrImpostor = errors.New("link refused: the peer cannot prove that it knows the secret")
 	// ErrVersion: the peer speaks no version of the link that we do.
 	ErrVersion = errors.New("link refused: the peer speaks another version")
+	// ErrNoHub: what answers at the URL refuses the upgrade: it is no hub, or a proxy that lets none through.
+	ErrNoHub = errors.New("no hub answers there")
 	// ErrReset ends a stream that the peer has reset; the link goes on.
 	ErrReset = errors.New("stream reset by the peer")
 )

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/sockerless/sockerless/agent"
+	"github.com/sockerless/sockerless/agent/protocol"
 )
 
 // version is set at build time.
@@ -22,6 +24,7 @@ const concealed = "concealed"
 
 const usage = `Usage: sockerless-agent               run as the agent of this container
        sockerless-agent install DIR   copy this program to DIR/agent, and make DIR/spool
+       sockerless-agent reach         find out whether the backend can be reached, and end: 0 if so
 
 The agent is configured by its environment:
   SOCKERLESS_RUN_ID         id of this run, 32 hexadecimal digits
@@ -74,6 +77,16 @@ func run(args []string, stdout, stderr io.Writer) int {
 			err = agent.Conceal(settings, concealed)
 		}
 		return fail(agent.ExitAgent, err)
+	case args[0] == protocol.ReachCommand && len(args) == 1:
+		settings, err := agent.ReadSettings(os.Getenv)
+		if err != nil {
+			return fail(protocol.ReachSettings, err)
+		}
+		code, err := agent.Reach(context.Background(), settings)
+		if err != nil && code != protocol.Reached {
+			return fail(code, err)
+		}
+		return code
 	case args[0] != "install":
 		return fail(2, fmt.Errorf("unknown command %q; see --help", args[0]))
 	case len(args) != 2 || strings.HasPrefix(args[1], "-"):
