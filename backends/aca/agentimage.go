@@ -6,11 +6,16 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	goruntime "runtime"
 	"sync/atomic"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/sockerless/sockerless"
 	"github.com/sockerless/sockerless/backends/aca/programs"
@@ -40,6 +45,42 @@ func (d *Driver) PushAgent(ctx context.Context) error {
 	return err
 }
 
+// AgentImage returns the reference of the image with the agent, and whether it is in its registry. One of our own that is not
+// there yet is pushed by PushAgent, which this does not do.
+func (d *Driver) AgentImage(ctx context.Context) (reference string, there bool, err error) {
+	a := d.agent
+	reference = a.reference
+	if reference == "" {
+		own, err := a.own(ctx)
+		if err != nil {
+			return "", false, err
+		}
+		digest, err := own.Digest()
+		if err != nil {
+			return "", false, err
+		}
+		reference = a.registry.server + "/" + programs.AgentRepository + "@" + digest.String()
+	}
+	image, err := name.ParseReference(reference) // which knows that registries on loopback have plain http
+	if err != nil {
+		return reference, false, err
+	}
+	_, err = remote.Head(image, remote.WithContext(ctx), remote.WithAuthFromKeychain(a.registry), remote.WithTransport(a.registry.Transport()))
+	if registryStatus(err, http.StatusNotFound) {
+		return reference, false, nil
+	}
+	return reference, err == nil, err
+}
+
+// own is the image that is made of the agent program.
+func (a *agentImage) own(ctx context.Context) (v1.Image, error) {
+	program, err := readAgent(ctx, a.binary)
+	if err != nil {
+		return nil, err
+	}
+	return programs.AgentImage(program)
+}
+
 // pushed returns the image's reference; it is in the registry then. What went wrong is tried again by the next call.
 func (a *agentImage) pushed(ctx context.Context) (string, error) {
 	if a.reference != "" {
@@ -60,11 +101,7 @@ func (a *agentImage) pushed(ctx context.Context) (string, error) {
 	if a.registry.server == "" {
 		return "", sockerless.Errorf(sockerless.EUNSUPPORTED, "cannot push the agent: SOCKERLESS_ACA_ACR is not set")
 	}
-	program, err := readAgent(ctx, a.binary)
-	if err != nil {
-		return "", sockerless.Errorf(sockerless.EINTERNAL, "cannot push the agent to %s: %w", a.registry.server, err)
-	}
-	image, err := programs.AgentImage(program)
+	image, err := a.own(ctx)
 	if err != nil {
 		return "", sockerless.Errorf(sockerless.EINTERNAL, "cannot push the agent to %s: %w", a.registry.server, err)
 	}

@@ -17,6 +17,10 @@ import (
 	"github.com/sockerless/sockerless"
 )
 
+// Explain gives an error of the Azure SDK its code and one sentence, as the driver's own errors have them; doing is what
+// was wanted, like "read environment staging".
+func Explain(err error, doing string, args ...any) error { return explain(err, doing, args...) }
+
 // explain gives an error of the SDK its code and one sentence: what we wanted, Azure's code, Azure's message.
 // doing is like "create job sl-0123". Errors that have a code keep it; nil stays nil.
 func explain(err error, doing string, args ...any) error {

@@ -36,6 +36,9 @@ func (d *Dialler) Start(ctx context.Context, spec driver.Spec) (driver.Run, erro
 	return d.Driver.Start(ctx, spec)
 }
 
+// Probe says whether the resolver answers at all.
+func (d *Dialler) Probe(ctx context.Context) error { return d.names.probe(ctx, "sockerless") }
+
 // dialTimeout bounds one attempt to reach an agent; the engine tries again.
 const dialTimeout = 5 * time.Second
 
