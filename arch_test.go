@@ -101,6 +101,10 @@ var rules = []struct {
 		reason: "a store in Azure knows the store's interface and nothing of who uses it",
 	},
 	{
+		pkg: "backends/aca/doctor", may: []string{"", "driver", "backends/aca", "agent/protocol", "link"},
+		reason: "the doctor sees a backend from outside: its settings, its cloud and its driver",
+	},
+	{
 		pkg:    "conformance",
 		may:    []string{"conformance/host", "conformance/transcript"},
 		reason: "a Docker host is asked from outside, whoever made it",

@@ -58,6 +58,7 @@ func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Setenv("DOCKER_HOST", "unix://"+m.socket)
 	ts.Setenv("SOCKET", m.socket)
+	ts.Setenv("BACKEND_PORT", strconv.Itoa(m.port))
 }
 
 // backend kill|stop|start: kill is SIGKILL.

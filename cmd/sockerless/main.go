@@ -27,6 +27,7 @@ const usage = `sockerless runs Docker containers as Azure Container Apps Job exe
 Usage:
   sockerless up [-sim] [flags]   a Docker host, until Ctrl-C; prints the lines to set DOCKER_HOST with
   sockerless demo                the walk-through, on a simulated Azure
+  sockerless doctor [-quick]     what a backend on Azure lacks, and what to do about it; makes a job, and deletes it
   sockerless prune --all [-f]    deletes every job of Sockerless in the environment, so that it can be destroyed
   sockerless push-images ACR     the images of backend and agent into a registry, for a backend in Azure
   sockerless --version
@@ -70,7 +71,7 @@ func simulates(args []string) bool {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) == 0 {
-		return usageError{errors.New("no command given (up, demo, prune, push-images; see sockerless --help)")}
+		return usageError{errors.New("no command given (up, demo, doctor, prune, push-images; see sockerless --help)")}
 	}
 	switch args[0] {
 	case "up":
@@ -82,6 +83,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 		return demo(ctx, stdout, stderr)
+	case "doctor":
+		return examine(ctx, args[1:], stdout)
 	case "prune":
 		return prune(ctx, args[1:], os.Stdin, stdout, stderr)
 	case "push-images":
@@ -93,7 +96,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		fmt.Fprintln(stdout, "sockerless", versionText())
 		return nil
 	}
-	return usageError{fmt.Errorf("unknown command %q (up, demo, prune, push-images; see sockerless --help)", args[0])}
+	return usageError{fmt.Errorf("unknown command %q (up, demo, doctor, prune, push-images; see sockerless --help)", args[0])}
 }
 
 // parse parses a command's flags, without positional arguments. done says that help was asked for and given.

@@ -62,6 +62,7 @@ func up(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.StringVar(&opt.Data, "data", "", "`folder` for state, keys and logs (default: "+config.DataDir+")")
 	flags.StringVar(&config.Addr, "backend-addr", config.Addr, "where agents and other frontends reach the backend; not with -sim")
 	flags.BoolVar(&opt.Verbose, "v", false, "tell more on standard error")
+	unchecked := flags.Bool("unchecked", false, "start whatever the quick part of sockerless doctor would say")
 	settings := aca.NewSettings(flags)
 	config.Settings(settings)
 	wrong := settings.Load(os.Getenv)
@@ -82,6 +83,11 @@ func up(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return usageError{err}
 		}
 		opt.Config = &config
+		if !*unchecked {
+			if err := examineQuickly(ctx, &config, stderr); err != nil {
+				return fmt.Errorf("%w (see sockerless doctor; sockerless up -unchecked starts all the same)", err)
+			}
+		}
 	}
 	h, err := startHost(ctx, opt)
 	if err != nil {
