@@ -193,7 +193,7 @@ func TestHealthy(t *testing.T) {
 			want := []string{
 				"ok   settings: everything that a backend needs is set",
 				"ok   credentials: application 5c0c1e55-0000-4000-8000-0000000000b2, " + who,
-				"ok   environment: sockerless in eastus is Succeeded, domain calmsea-5412087f.eastus.azurecontainerapps.io",
+				"ok   environment: sockerless in eastus is Succeeded, domain calmsea-5412087f.eastus.azurecontainerapps.azuresim.internal",
 				"ok   clock: this machine's clock is within 10s of Azure's",
 				"ok   jobs: jobs can be made, started, stopped, listed and deleted in resource group sockerless",
 				"ok   join: jobs can join environment sockerless",
@@ -255,7 +255,7 @@ func TestSick(t *testing.T) {
 				w.put(environment, body)
 				w.undo = append(w.undo, func() { w.put(environment, body) })
 			},
-			want: []string{"FAIL environment: environment sockerless is Failed, domain calmsea-5412087f.eastus.azurecontainerapps.io, and takes no jobs: the portal says why; terraform apply -replace makes it anew"},
+			want: []string{"FAIL environment: environment sockerless is Failed, domain calmsea-5412087f.eastus.azurecontainerapps.azuresim.internal, and takes no jobs: the portal says why; terraform apply -replace makes it anew"},
 		},
 		"environment elsewhere": {
 			sick: func(w *ward) { w.opt.Azure.Location = "West Europe" },
