@@ -17,11 +17,9 @@ type revision struct {
 	template *appTemplate // constant
 	created  time.Time    // constant
 
-	active   bool
-	proxy    *httputil.ReverseProxy // leads to its replica; nil until that takes connections
-	replica  string                 // name of the last one
-	restarts int
-	problem  string // why the last replica ended
+	active  bool
+	proxy   *httputil.ReverseProxy // leads to its replica; nil until that takes connections
+	problem string                 // why the last replica ended
 
 	stopIn time.Duration // set before end is closed
 	end    chan struct{}
@@ -86,7 +84,6 @@ func (v *revision) run() {
 		}
 		s.mu.Lock()
 		v.problem = problem
-		v.restarts++
 		s.mu.Unlock()
 		s.log.Info("replica of an app ended", "revision", v.name, "reason", problem)
 		next := time.NewTimer(pause)
@@ -120,9 +117,6 @@ func (v *revision) runReplica() (problem string, over bool) {
 	if err != nil {
 		return err.Error(), false
 	}
-	s.mu.Lock()
-	v.replica = name
-	s.mu.Unlock()
 	probing, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	probed := make(chan struct{})

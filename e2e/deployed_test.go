@@ -223,40 +223,41 @@ func claim(token, name string) string {
 	return value
 }
 
-// arm asks Azure Resource Manager as the operator.
+// arm asks Azure Resource Manager as the operator, again when it has too much to do.
 func (m *machine) arm(method, path string, body, out any) error {
 	token, err := m.armToken()
 	if err != nil {
 		return err
 	}
-	var content io.Reader
+	var content []byte
 	if body != nil {
-		raw, err := json.Marshal(body)
+		if content, err = json.Marshal(body); err != nil {
+			return err
+		}
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Second) {
+		req, err := http.NewRequest(method, m.sim.url+path, bytes.NewReader(content))
 		if err != nil {
 			return err
 		}
-		content = bytes.NewReader(raw)
+		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		switch {
+		case err != nil:
+			return err
+		case resp.StatusCode == http.StatusTooManyRequests && time.Now().Before(deadline):
+			continue
+		case resp.StatusCode >= 300:
+			return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
+		case out == nil:
+			return nil
+		}
+		return json.Unmarshal(text, out)
 	}
-	req, err := http.NewRequest(method, m.sim.url+path, content)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode >= 300 {
-		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
-	}
-	if out == nil {
-		return nil
-	}
-	return json.Unmarshal(text, out)
 }
