@@ -33,8 +33,33 @@ var needs = map[string]map[string]string{
 	"tables": nil,
 }
 
+// diagnosed says which of doctor's quick checks fail for want of each right. That the identity on the jobs may not pull takes a job to
+// find out.
+var diagnosed = map[string][]string{
+	"": nil, "jobs": {"jobs"}, "environment": {"join"}, "pull_identity": {"identity"}, "pull": nil, "push": {"registry"}, "logs": {"logs"}, "tables": {"state"},
+}
+
+var failedCheck = regexp.MustCompile(`(?m)^FAIL ([a-z]+): `)
+
+// diagnose runs `sockerless doctor -quick` as the backend.
+func diagnose(t *testing.T, m *machine, without string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(m.bin, "sockerless"), "doctor", "-quick")
+	cmd.Env = append(m.simEnv(), "HOME="+m.dir, "PATH="+os.Getenv("PATH"), "SOCKERLESS_CALLBACK_URL=http://host.azuresim.internal:9100")
+	out, err := cmd.CombinedOutput()
+	var failed []string
+	for _, found := range failedCheck.FindAllSubmatch(out, -1) {
+		failed = append(failed, string(found[1]))
+	}
+	if !slices.Equal(failed, diagnosed[without]) || (err == nil) != (len(failed) == 0) {
+		t.Errorf("without the right %q, doctor ends with %v and finds that %v fail, want %v:\n%s", without, err, failed, diagnosed[without], out)
+	}
+}
+
 // TestRights runs a backend with the identity and the rights that the Terraform module makes, and takes each right from it in
-// turn: what needs it fails with Azure's sentence, and nothing else does.
+// turn: what needs it fails with Azure's sentence, nothing else does, and doctor finds it.
 func TestRights(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "sl-e2e-") // a socket's path must be short
@@ -141,18 +166,21 @@ func TestRights(t *testing.T) {
 		all.Wait()
 	}
 	try("")
+	diagnose(t, m, "")
 	for _, name := range slices.Sorted(maps.Keys(needs)) {
 		if name == "tables" {
 			continue
 		}
 		mod.take(name)
 		try(name)
+		diagnose(t, m, name)
 		mod.give(name)
 	}
 	try("")
 
 	check(m.backend.end(syscall.SIGTERM))
 	mod.take("tables")
+	diagnose(t, m, "tables")
 	p, out, err := m.start("sockerless-backend-aca", []string{"-addr", "127.0.0.1:0"}, append(m.simEnv(), "SOCKERLESS_DATA_DIR="+filepath.Join(dir, "backend")))
 	check(err)
 	defer p.end(syscall.SIGKILL)

@@ -342,7 +342,7 @@ func TestSick(t *testing.T) {
 				}
 			},
 			want: []string{
-				"FAIL registry: cannot sign in to registry REGISTRY: Azure answered 401 UNAUTHORIZED: the tenant is not the registry's: it takes identities of its own tenant only, and a role on it",
+				"FAIL registry: cannot sign in to registry REGISTRY: Azure answered 401 UNAUTHORIZED: the tenant is not the registry's: give " + who + " the role AcrPush on the registry, whose tenant has to be its own" + newRole,
 				"warn push: the rights on REGISTRY do not show before it gives tokens: see registry",
 				"warn agent: whether it is in REGISTRY does not show before that gives tokens: see registry",
 			},

@@ -62,7 +62,7 @@ func (p *patient) signIn(ctx context.Context) Finding {
 	}
 	auth, err := p.aca.Registry().ResolveContext(ctx, repository)
 	if err != nil {
-		return fail("%v: it takes identities of its own tenant only, and a role on it", err)
+		return fail("%v: give %s the role AcrPush on the registry, whose tenant has to be its own%s", err, p.who, newRole)
 	}
 	signed, err := transport.NewWithContext(ctx, repository.Registry, auth, p.aca.Registry().Transport(), []string{repository.Scope(transport.PullScope)})
 	if err != nil {
