@@ -51,14 +51,60 @@ func cmdDeploy(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("DOCKER_HOST", "unix://"+m.socket)
 }
 
-// deployedRights are those of the module: backends/aca/terraform/identities.tf.
-var deployedRights = map[string]string{
-	"Container Apps Jobs Contributor":                "/",
-	"Container Apps ManagedEnvironments Contributor": "/providers/Microsoft.App/managedEnvironments/sockerless",
-	"Managed Identity Operator":                      "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/sockerless-pull",
-	"Log Analytics Reader":                           "/providers/Microsoft.OperationalInsights/workspaces/sockerless-logs",
-	"AcrPush":                                        "/providers/Microsoft.ContainerRegistry/registries/sockerlesssim",
-	"Storage Table Data Contributor":                 "/providers/Microsoft.Storage/storageAccounts/sockerlesssim",
+// moduleFile reads a file that terraform test holds the module to.
+func moduleFile(name string) ([]byte, error) {
+	return os.ReadFile(filepath.Join("..", "backends", "aca", "terraform", "tests", name))
+}
+
+// giveRights assigns what the module assigns to the backend, on the resources of the session's Azure.
+func (m *machine) giveRights(principal string) error {
+	raw, err := moduleFile("rights.json")
+	if err != nil {
+		return err
+	}
+	var all map[string]right
+	if err := json.Unmarshal(raw, &all); err != nil {
+		return err
+	}
+	own := map[string]string{ // by type; azuresim.World has the names that are no settings
+		"managedEnvironments": m.sim.env["SOCKERLESS_ACA_ENVIRONMENT"], "storageAccounts": m.sim.env["SOCKERLESS_ACA_STORAGE_ACCOUNT"],
+		"registries": "sockerlesssim", "workspaces": "sockerless-logs", "userAssignedIdentities": "sockerless-pull",
+	}
+	for name, r := range all {
+		if r.Principal != "backend" {
+			continue
+		}
+		scope := m.groupPath()
+		if _, resource, ok := strings.Cut(r.Scope, "/providers/"); ok {
+			path := strings.Split(resource, "/")
+			if own[path[1]] == "" {
+				return fmt.Errorf("right %s is on one of %s, which the session has not", name, path[1])
+			}
+			path[2] = own[path[1]]
+			scope += "/providers/" + strings.Join(path, "/")
+		}
+		if err := m.assign(principal, r.Role, scope); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *machine) assign(principal, role, scope string) error {
+	return m.sim.post("/_sim/assignments", fmt.Sprintf(`{"principal":%q,"role":%q,"scope":%q}`, principal, role, scope))
+}
+
+// moduleSettings are the names of what the module tells the backend that it deploys.
+func moduleSettings() (names []string, err error) {
+	raw, err := moduleFile("backend_env_deployed.sh")
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(raw)) {
+		name, _, _ := strings.Cut(strings.TrimPrefix(line, "export "), "=")
+		names = append(names, name)
+	}
+	return names, nil
 }
 
 func (m *machine) groupPath() string {
@@ -68,15 +114,12 @@ func (m *machine) groupPath() string {
 // prepareDeployment makes what is there before the app, and says what the app is.
 func (m *machine) prepareDeployment(image string) error {
 	group := m.groupPath()
-	assign := func(principal, role, scope string) error {
-		return m.sim.post("/_sim/assignments", fmt.Sprintf(`{"principal":%q,"role":%q,"scope":%q}`, principal, role, scope))
-	}
 	// Who runs Terraform owns the group.
 	token, err := m.armToken()
 	if err != nil {
 		return err
 	}
-	if err := assign(claim(token, "oid"), "Owner", group); err != nil {
+	if err := m.assign(claim(token, "oid"), "Owner", group); err != nil {
 		return err
 	}
 	identityID := group + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/backend"
@@ -86,10 +129,8 @@ func (m *machine) prepareDeployment(image string) error {
 	if err := m.arm(http.MethodPut, identityID+"?api-version=2024-11-30", map[string]any{"location": m.sim.env["SOCKERLESS_ACA_LOCATION"]}, &identity); err != nil {
 		return err
 	}
-	for role, scope := range deployedRights {
-		if err := assign(identity.Properties.PrincipalID, role, group+strings.TrimSuffix(scope, "/")); err != nil {
-			return err
-		}
+	if err := m.giveRights(identity.Properties.PrincipalID); err != nil {
+		return err
 	}
 	environmentID := group + "/providers/Microsoft.App/managedEnvironments/" + m.sim.env["SOCKERLESS_ACA_ENVIRONMENT"]
 	var environment struct {
@@ -109,16 +150,26 @@ func (m *machine) prepareDeployment(image string) error {
 		return err
 	}
 	const caFile = "/run/azuresim/ca" // the simulator's authority is in nobody's list
-	env := []map[string]any{{"name": "SOCKERLESS_TOKEN", "secretRef": "token"}}
-	for name, value := range map[string]string{
-		"AZURE_CLIENT_ID": identity.Properties.ClientID, "SOCKERLESS_CALLBACK_URL": m.deployed.url, "SOCKERLESS_ACA_LINGER": "20s",
-		"SOCKERLESS_STATE":        "table://" + m.sim.env["SOCKERLESS_ACA_STORAGE_ACCOUNT"] + "/sockerless",
-		"SOCKERLESS_ENDPOINT_URL": "https://host.azuresim.internal", "SOCKERLESS_CA_FILE": caFile, "SOCKERLESS_CALLBACK_CA_FILE": caFile,
-	} {
-		env = append(env, map[string]any{"name": name, "value": value})
+	// What the module tells, with the session's values; and where this cloud is.
+	values := map[string]string{"SOCKERLESS_CALLBACK_URL": m.deployed.url,
+		"SOCKERLESS_STATE": "table://" + m.sim.env["SOCKERLESS_ACA_STORAGE_ACCOUNT"] + "/sockerless"}
+	env := []map[string]any{{"name": "SOCKERLESS_TOKEN", "secretRef": "token"}, {"name": "AZURE_CLIENT_ID", "value": identity.Properties.ClientID}}
+	names, err := moduleSettings()
+	if err != nil {
+		return err
 	}
-	for _, name := range []string{"SUBSCRIPTION_ID", "RESOURCE_GROUP", "ENVIRONMENT", "LOCATION", "ACR", "LOG_ANALYTICS_WORKSPACE", "IDENTITY", "STORAGE_ACCOUNT"} {
-		env = append(env, map[string]any{"name": "SOCKERLESS_ACA_" + name, "value": m.sim.env["SOCKERLESS_ACA_"+name]})
+	for _, name := range names {
+		if values[name] == "" {
+			values[name] = m.sim.env[name]
+		}
+		if values[name] == "" {
+			return fmt.Errorf("the module tells the backend %s, which the session has not", name)
+		}
+		env = append(env, map[string]any{"name": name, "value": values[name]})
+	}
+	for name, value := range map[string]string{"SOCKERLESS_ENDPOINT_URL": "https://host.azuresim.internal",
+		"SOCKERLESS_CA_FILE": caFile, "SOCKERLESS_CALLBACK_CA_FILE": caFile, "SOCKERLESS_ACA_LINGER": "20s"} {
+		env = append(env, map[string]any{"name": name, "value": value})
 	}
 	server, _, _ := strings.Cut(image, "/")
 	m.deployed.app = map[string]any{
