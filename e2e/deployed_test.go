@@ -208,7 +208,7 @@ func (m *machine) deploy(revision string) error {
 	if err != nil {
 		return err
 	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		var shown json.RawMessage
 		if err := m.arm(http.MethodGet, path, nil, &shown); err != nil {
 			return err
