@@ -34,7 +34,7 @@ func examine(ctx context.Context, args []string, stdout io.Writer) error {
 	}
 	var failed []string
 	for f := range doctor.Examine(ctx, doctor.Options{Azure: config.Azure, State: config.State, Addr: config.Addr, Quick: *quick}) {
-		fmt.Fprintln(stdout, f)
+		fmt.Fprintln(stdout, printable(f.String()))
 		if f.Level == doctor.Fail {
 			failed = append(failed, f.Check)
 		}
@@ -51,7 +51,7 @@ func examineQuickly(ctx context.Context, config *server.Config, stderr io.Writer
 	var failed []string
 	for f := range doctor.Examine(ctx, doctor.Options{Azure: config.Azure, State: config.State, Quick: true}) {
 		if f.Level != doctor.OK {
-			fmt.Fprintln(stderr, f)
+			fmt.Fprintln(stderr, printable(f.String()))
 		}
 		if f.Level == doctor.Fail {
 			failed = append(failed, f.Check)

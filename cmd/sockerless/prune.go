@@ -108,7 +108,7 @@ func showJobs(w io.Writer, jobs []aca.Job) error {
 	return table.Flush()
 }
 
-// printable keeps a tag from doing more to a terminal than being read.
+// printable keeps what somebody else has written, as a tag, from doing more to a terminal than being read.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7f && r < 0xa0 {

@@ -72,9 +72,9 @@ type check struct {
 	slow bool // not when it has to be quick
 	// first is a check without which the others say nothing.
 	first bool
-	// unless says why there is nothing to check; empty: there is.
-	unless func(*Options) string
-	run    func(context.Context, *patient) Finding
+	// when says whether there is something to check; nil: always.
+	when func(*Options) bool
+	run  func(context.Context, *patient) Finding
 }
 
 // checkTime bounds a check, but for one that is slow and has a bound of its own.
@@ -99,11 +99,11 @@ var checks = []check{
 	{name: "join", run: checkJoin},
 	{name: "quota", run: checkQuota},
 	{name: "identity", run: checkIdentity},
-	{name: "registry", unless: noRegistry, run: checkRegistry},
-	{name: "push", unless: noRegistry, run: checkPush},
+	{name: "registry", when: hasRegistry, run: checkRegistry},
+	{name: "push", when: hasRegistry, run: checkPush},
 	{name: "agent", run: checkAgent},
 	{name: "logs", run: checkLogs},
-	{name: "state", unless: noState, run: checkState},
+	{name: "state", when: hasState, run: checkState},
 	{name: "callback", run: checkCallback, slow: true},
 }
 
@@ -114,7 +114,7 @@ func Examine(ctx context.Context, o Options) iter.Seq[Finding] {
 		p := &patient{opt: o}
 		defer p.close()
 		for _, c := range checks {
-			if c.slow && o.Quick || c.unless != nil && c.unless(&o) != "" {
+			if c.slow && o.Quick || c.when != nil && !c.when(&o) {
 				continue
 			}
 			f := c.make(ctx, p)

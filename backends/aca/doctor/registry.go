@@ -14,12 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-func noRegistry(o *Options) string {
-	if o.Azure.Registry == "" {
-		return "no registry is set"
-	}
-	return ""
-}
+func hasRegistry(o *Options) bool { return o.Azure.Registry != "" }
 
 // agentRepository is where the rights are tried: every backend's agent is there.
 const agentRepository = "sockerless/agent"

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -115,10 +114,22 @@ func (all *permissions) allow(action string) bool {
 
 // matchesAny says whether one of the patterns matches an action: * stands for anything, and case does not count.
 func matchesAny(patterns []string, action string) bool {
+	action = strings.ToLower(action)
 	return slices.ContainsFunc(patterns, func(pattern string) bool {
-		expression := strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, `.*`)
-		matched, err := regexp.MatchString("(?is)^"+expression+"$", action)
-		return err == nil && matched
+		parts := strings.Split(strings.ToLower(pattern), "*")
+		rest, begins := strings.CutPrefix(action, parts[0])
+		if len(parts) == 1 || !begins {
+			return begins && rest == ""
+		}
+		last := len(parts) - 1
+		for _, part := range parts[1:last] {
+			_, after, found := strings.Cut(rest, part)
+			if !found {
+				return false
+			}
+			rest = after
+		}
+		return strings.HasSuffix(rest, parts[last])
 	})
 }
 

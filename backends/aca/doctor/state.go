@@ -13,12 +13,7 @@ import (
 	"github.com/sockerless/sockerless/backends/aca"
 )
 
-func noState(o *Options) string {
-	if o.State == "" {
-		return "the state is in the data folder"
-	}
-	return ""
-}
+func hasState(o *Options) bool { return o.State != "" }
 
 // checkState reads, changes and deletes an entity that is not there. The table itself is made by the backend.
 func checkState(ctx context.Context, p *patient) Finding {
