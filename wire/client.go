@@ -28,6 +28,9 @@ type Client struct {
 // much to do.
 const maxIdle = 64
 
+// fewArgs is how many bytes of arguments go in a header even if they could be the body, which costs both ends more.
+const fewArgs = 1 << 10
+
 // NewClient returns a client whose connections come from dial. header is asked for every request what goes with it; it
 // may be nil. Close it to close the connections that are kept for the next call.
 func NewClient(dial func(context.Context) (net.Conn, error), header func() (http.Header, error)) *Client {
@@ -245,7 +248,7 @@ func (c *Client) request(ctx context.Context, path string, in any, body io.Reade
 		if err != nil {
 			return nil, err
 		}
-		if argsInHeader && len(b) <= maxArgs {
+		if argsInHeader && len(b) <= maxArgs || len(b) <= fewArgs {
 			args = base64.RawURLEncoding.EncodeToString(b)
 			break
 		}
