@@ -15,7 +15,8 @@ func clone[T any](v *T) *T {
 // copyInto sets dst to a deep copy of src. Unexported fields are copied as they are: those of times, addresses and
 // ports are never changed.
 func copyInto(dst, src reflect.Value) {
-	if !refers(src.Type()) {
+	s := sharingOf(src.Type())
+	if !s.any {
 		dst.Set(src)
 		return
 	}
@@ -28,15 +29,15 @@ func copyInto(dst, src reflect.Value) {
 		}
 	case reflect.Slice:
 		if !src.IsNil() {
-			s := reflect.MakeSlice(src.Type(), src.Len(), src.Len())
-			if !refers(src.Type().Elem()) {
-				reflect.Copy(s, src)
+			list := reflect.MakeSlice(src.Type(), src.Len(), src.Len())
+			if !sharingOf(src.Type().Elem()).any {
+				reflect.Copy(list, src)
 			} else {
 				for i := range src.Len() {
-					copyInto(s.Index(i), src.Index(i))
+					copyInto(list.Index(i), src.Index(i))
 				}
 			}
-			dst.Set(s)
+			dst.Set(list)
 		}
 	case reflect.Map:
 		if !src.IsNil() {
@@ -50,9 +51,9 @@ func copyInto(dst, src reflect.Value) {
 		}
 	case reflect.Struct:
 		dst.Set(src)
-		for i := range src.NumField() {
-			if f := dst.Field(i); f.CanSet() && refers(f.Type()) && !src.Field(i).IsZero() {
-				copyInto(f, src.Field(i))
+		for _, i := range s.fields {
+			if f := src.Field(i); !f.IsZero() {
+				copyInto(dst.Field(i), f)
 			}
 		}
 	default: // interfaces: those of a volume's status, which is never set
@@ -60,26 +61,31 @@ func copyInto(dst, src reflect.Value) {
 	}
 }
 
-var referTypes sync.Map // reflect.Type -> bool
+// sharing is how values of a type share memory when they are assigned.
+type sharing struct {
+	any    bool
+	fields []int // of a struct, the exported ones that do
+}
 
-// refers says whether values of a type share memory when they are assigned.
-func refers(t reflect.Type) bool {
-	if r, ok := referTypes.Load(t); ok {
-		return r.(bool)
+var sharings sync.Map // reflect.Type -> sharing
+
+func sharingOf(t reflect.Type) sharing {
+	if s, ok := sharings.Load(t); ok {
+		return s.(sharing)
 	}
-	referTypes.Store(t, true) // for types that hold themselves
-	r := false
+	var s sharing
 	switch t.Kind() {
 	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
-		r = true
+		s.any = true
 	case reflect.Array:
-		r = refers(t.Elem())
-	case reflect.Struct:
+		s = sharing{any: sharingOf(t.Elem()).any}
+	case reflect.Struct: // one that holds itself does so by one of the above
 		for i := range t.NumField() {
-			f := t.Field(i)
-			r = r || f.IsExported() && refers(f.Type)
+			if f := t.Field(i); f.IsExported() && sharingOf(f.Type).any {
+				s.any, s.fields = true, append(s.fields, i)
+			}
 		}
 	}
-	referTypes.Store(t, r)
-	return r
+	sharings.Store(t, s)
+	return s
 }

@@ -96,9 +96,6 @@ func (c *container) networkEvents(action events.Action) {
 
 // networkMatches is the filter network of `docker ps`: a name, an id, or the begin of one.
 func networkMatches(f sockerless.Filters, c *sockerless.Container) bool {
-	if len(f["network"]) == 0 {
-		return true
-	}
 	return slices.ContainsFunc(f["network"], func(want string) bool {
 		for name, endpoint := range c.NetworkingConfig.EndpointsConfig {
 			if name == want || want != "" && strings.HasPrefix(endpoint.NetworkID, want) {

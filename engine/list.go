@@ -138,6 +138,22 @@ func (e *Engine) listFilter(ctx context.Context, opt sockerless.ListOptions) (fu
 	}
 	// A filter on the state says itself whether stopped ones are wanted.
 	all := opt.All || opt.Limit > 0 || len(f["status"]) > 0 || len(f["exited"]) > 0
+	var asked []func(*sockerless.Container) bool // there may be thousands of containers, and one filter
+	for key, match := range map[string]func(*sockerless.Container) bool{
+		"status":  func(c *sockerless.Container) bool { return exact(f, "status", string(c.State.Status)) },
+		"health":  func(c *sockerless.Container) bool { return exact(f, "health", string(health(c))) },
+		"id":      func(c *sockerless.Container) bool { return idMatches(f, c.ID) },
+		"name":    func(c *sockerless.Container) bool { return matching(f, "name", c.Name, "/"+c.Name) },
+		"label":   func(c *sockerless.Container) bool { return labelled(f, "label", c.Config.Labels) },
+		"network": func(c *sockerless.Container) bool { return networkMatches(f, c) },
+		"volume":  func(c *sockerless.Container) bool { return exact(f, "volume", volumes(c)...) },
+		"publish": ports,
+		"expose":  ports,
+	} {
+		if len(f[key]) > 0 {
+			asked = append(asked, match)
+		}
+	}
 	return func(c *sockerless.Container) bool {
 		running := slices.Contains([]docker.ContainerState{docker.StateRunning, docker.StatePaused, docker.StateRestarting}, c.State.Status)
 		switch {
@@ -149,14 +165,12 @@ func (e *Engine) listFilter(ctx context.Context, opt sockerless.ListOptions) (fu
 			ancestors != nil && !slices.Contains(ancestors, c.Image):
 			return false
 		}
-		return exact(f, "status", string(c.State.Status)) &&
-			exact(f, "health", string(health(c))) &&
-			idMatches(f, c.ID) &&
-			matching(f, "name", c.Name, "/"+c.Name) &&
-			labelled(f, "label", c.Config.Labels) &&
-			networkMatches(f, c) &&
-			exact(f, "volume", volumes(c)...) &&
-			ports(c)
+		for _, match := range asked {
+			if !match(c) {
+				return false
+			}
+		}
+		return true
 	}, nil
 }
 
