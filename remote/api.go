@@ -85,7 +85,7 @@ const (
 	pathSystemInfo    = "/v1/system/info"    // call: nothing -> *system.Info
 	pathSystemVersion = "/v1/system/version" // call: nothing -> *system.VersionResponse
 	pathSystemAuth    = "/v1/system/auth"    // call: registry.AuthConfig -> *registry.AuthResponse
-	pathSystemEvents  = "/v1/system/events"  // feed: sockerless.EventOptions -> events.Message
+	pathSystemEvents  = "/v1/system/events"  // feed: sockerless.EventOptions -> event, which is an events.Message
 )
 
 // LinkPath is the route of a Server that takes the link's handshake.

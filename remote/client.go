@@ -311,7 +311,7 @@ func (s systems) Auth(ctx context.Context, auth registry.AuthConfig) (*registry.
 }
 
 func (s systems) Events(ctx context.Context, opt sockerless.EventOptions) iter.Seq2[events.Message, error] {
-	return feed[events.Message](ctx, s.client, pathSystemEvents, opt, nil)
+	return each(feed[event](ctx, s.client, pathSystemEvents, opt, nil), func(e event) events.Message { return events.Message(e) })
 }
 
 func call[Out any](ctx context.Context, c client, path string, in any) (Out, error) {

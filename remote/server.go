@@ -342,8 +342,8 @@ func systemRoutes(m *http.ServeMux, s sockerless.SystemService) {
 	wire.HandleCall(m, pathSystemAuth, func(ctx context.Context, in registry.AuthConfig) (*registry.AuthResponse, error) {
 		return s.Auth(ctx, in)
 	})
-	wire.HandleFeed(m, pathSystemEvents, func(ctx context.Context, in sockerless.EventOptions, _ io.Reader) iter.Seq2[events.Message, error] {
-		return s.Events(ctx, in)
+	wire.HandleFeed(m, pathSystemEvents, func(ctx context.Context, in sockerless.EventOptions, _ io.Reader) iter.Seq2[event, error] {
+		return each(s.Events(ctx, in), func(m events.Message) event { return event(m) })
 	})
 }
 
@@ -355,13 +355,7 @@ func handleDo[In any](m *http.ServeMux, path string, f func(context.Context, In)
 // handleList serves a feed of nouns that are all there.
 func handleList[In, T any](m *http.ServeMux, path string, list func(context.Context, In) iter.Seq2[*T, error]) {
 	wire.HandleList(m, path, func(ctx context.Context, in In) iter.Seq2[packed, error] {
-		return func(yield func(packed, error) bool) {
-			for v, err := range list(ctx, in) {
-				if !yield(packed{v}, err) {
-					return
-				}
-			}
-		}
+		return each(list(ctx, in), func(v *T) packed { return packed{v} })
 	})
 }
 
