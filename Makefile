@@ -88,11 +88,12 @@ terraform-check: ## hold the Terraform module to format, azurerm's schema, and i
 	scripts/terraform-check
 
 .PHONY: cross
-cross: ## the frontend builds, and its tests compile, for the laptops that it is for
+cross: ## what laptops run builds for them, and the tests of the frontend compile
 	for os in darwin windows; do \
 	  GOOS=$$os CGO_ENABLED=0 $(GO) build -o /dev/null ./frontends/docker; \
 	  GOOS=$$os CGO_ENABLED=0 $(GO) vet ./frontends/... ./remote/... ./wire/... ./link/...; \
 	done
+	GOOS=darwin CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/sockerless # not on Windows, where the engine does not build
 
 .PHONY: docs-check
 docs-check: ## fail if a generated page is stale

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -44,3 +45,6 @@ func (*Runtime) Close() error { return nil }
 
 // PruneLayers fails as New does.
 func (*Runtime) PruneLayers() (int64, error) { return 0, errLinux }
+
+// Answer does nothing: there are no replicas that connect.
+func (*Runtime) Answer(uint16, func(net.Conn)) {}
