@@ -84,12 +84,16 @@ var ErrNotBegun = errors.New("the program does not begin")
 // explainEvery is after how many polls of an errand's execution Azure is asked why it does not begin.
 const explainEvery = 5
 
+// appearTries is how often an execution that was started may not be there yet.
+const appearTries = 10
+
 // await polls an execution until it is over.
 func (d *Driver) await(ctx context.Context, run driver.Run) (ErrandResult, error) {
 	said := "" // by Azure, the last time
 	for polls := 1; ; polls++ {
 		e, err := d.execution(ctx, run)
 		switch {
+		case gone(err) && polls < appearTries: // it may be told of late
 		case err != nil && ctx.Err() == nil:
 			return ErrandResult{}, explain(err, "read execution %s", run.Execution)
 		case err == nil && e.status().Phase == driver.PhaseEnded:

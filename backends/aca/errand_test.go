@@ -26,6 +26,10 @@ func TestErrand(t *testing.T) {
 			r.exit(21)
 		}()
 	}
+	// Azure may be late to know what it has started.
+	if err := tc.sim.Fail(http.MethodGet, "/executions/", 2, http.StatusNotFound, "ContainerAppsJobExecutionNotFound", "It is not there."); err != nil {
+		t.Fatal(err)
+	}
 	got, err := driverOf(t, tc).Errand(t.Context(), "sl-errand", "reach")
 	if err != nil {
 		t.Fatal(err)

@@ -164,9 +164,11 @@ func (w *ward) lines(all bool) []string {
 var (
 	digest = regexp.MustCompile(`sha256:[0-9a-f]{64}`)
 	job    = regexp.MustCompile(`sl-doctor-[0-9a-f]{8}`)
+	skew   = regexp.MustCompile(`clock is (5[0-9]m[0-9]+s|1h0m[0-9]+s|[45][0-9]s|1m[0-9]+s) `) // an answer may be on its way for seconds
 )
 
 func (w *ward) plain(line string) string {
+	line = skew.ReplaceAllString(line, "clock is SKEW ")
 	line = job.ReplaceAllString(digest.ReplaceAllString(line, "sha256:DIGEST"), "JOB")
 	return strings.NewReplacer(w.srv.LoginServer, "REGISTRY", w.srv.URL, "ARM", w.srv.HTTPSURL, "HTTPS").Replace(line)
 }
@@ -271,11 +273,11 @@ func TestSick(t *testing.T) {
 		},
 		"clock an hour behind": {
 			with: []azuresim.Option{azuresim.WithClock(func() time.Time { return time.Now().Add(time.Hour) })},
-			want: []string{"FAIL clock: this machine's clock is 1h0m0s behind Azure's, and from 2m0s on tokens and executions are taken for old or for new ones: set it (timedatectl set-ntp true)"},
+			want: []string{"FAIL clock: this machine's clock is SKEW behind Azure's, and from 2m0s on tokens and executions are taken for old or for new ones: set it (timedatectl set-ntp true)"},
 		},
 		"clock a minute ahead": {
 			with: []azuresim.Option{azuresim.WithClock(func() time.Time { return time.Now().Add(-time.Minute) })},
-			want: []string{"warn clock: this machine's clock is 1m0s ahead of Azure's: set it (timedatectl set-ntp true)"},
+			want: []string{"warn clock: this machine's clock is SKEW ahead of Azure's: set it (timedatectl set-ntp true)"},
 		},
 		"no right to jobs": {
 			sick: func(w *ward) { w.role(false, jobs, group) },
