@@ -118,6 +118,18 @@ func (f *faults) take(method, path string, kinds ...FaultKind) *Fault {
 	return nil
 }
 
+// giveBack undoes a take.
+func (f *faults) giveBack(fault *Fault) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if fault.Times < 0 {
+		return
+	}
+	if fault.Times++; fault.Times == 1 {
+		f.list = append(f.list, fault)
+	}
+}
+
 func (f *Fault) matches(method, path string, kinds []FaultKind) bool {
 	if f.Method != "" && f.Method != method || !f.pattern.MatchString(path) {
 		return false
@@ -146,6 +158,11 @@ func (f *faults) serve(w http.ResponseWriter, r *http.Request, path string, next
 	case FaultLateAnswer:
 		kept := &keptAnswer{header: http.Header{}}
 		next(kept)
+		if kept.status >= http.StatusBadRequest { // it had no effect, as when the simulator is unkind: the fault waits for one that has
+			f.giveBack(fault)
+			kept.send(w)
+			return
+		}
 		late := time.NewTimer(time.Duration(fault.Seconds) * time.Second)
 		defer late.Stop()
 		select {

@@ -44,6 +44,10 @@ func TestLateAnswerOfStart(t *testing.T) {
 	if err := s.sim.Inject(Fault{Kind: FaultLateAnswer, Method: "POST", Path: "/start$", Seconds: 600}); err != nil {
 		t.Fatal(err)
 	}
+	// What has no effect is answered as it is, and uses nothing up.
+	if _, err := s.jobs().BeginStart(t.Context(), s.world.ResourceGroup, "nosuch", nil); err == nil {
+		t.Fatal("a job that is not there was started")
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	asked := make(chan error, 1)
 	go func() { // ends with cancel
