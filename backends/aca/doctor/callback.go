@@ -19,13 +19,15 @@ import (
 // errandTime bounds the job: a start takes half a minute where nothing is wrong, and an image may be pulled for minutes.
 const errandTime = 5 * time.Minute
 
+// dials says whether the backend dials its agents.
+func dials(o *Options) bool { return o.Azure.CallbackURL == "" }
+
+func isDialled(o *Options) bool { return !dials(o) }
+
 // checkCallback runs a job that finds out whether it reaches the backend. If nothing listens where the backend would, the
 // doctor does meanwhile.
 func checkCallback(ctx context.Context, p *patient) Finding {
 	url := p.config.CallbackURL
-	if url == "" {
-		return checkResolver(ctx, p)
-	}
 	stop, asked, err := p.standIn(ctx)
 	if err != nil {
 		return fail("%v", err)
@@ -86,7 +88,7 @@ func because(r aca.ErrandResult) string {
 	return " (" + r.Reason + ")"
 }
 
-// checkResolver is for a backend that dials its agents.
+// checkResolver is for a backend that dials its agents. That its resolver knows the names of executions only a start shows.
 func checkResolver(ctx context.Context, p *patient) Finding {
 	dialler, is := driver.As[*aca.Dialler](p.driver)
 	if !is {
@@ -95,7 +97,7 @@ func checkResolver(ctx context.Context, p *patient) Finding {
 	if err := dialler.Probe(ctx); err != nil {
 		return fail("SOCKERLESS_ACA_RESOLVER %s does not answer: %v: set SOCKERLESS_CALLBACK_URL, so that agents dial the backend", p.config.Resolver, err)
 	}
-	return warn("agents are dialled by names that %s resolves, which only a start shows: set SOCKERLESS_CALLBACK_URL for what works everywhere", p.config.Resolver)
+	return ok("%s answers; whether it knows the names of executions, a start shows", p.config.Resolver)
 }
 
 // standIn answers agents where the backend would, if nobody does. asked says whether one has come.

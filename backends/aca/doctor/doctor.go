@@ -104,7 +104,8 @@ var checks = []check{
 	{name: "agent", run: checkAgent},
 	{name: "logs", run: checkLogs},
 	{name: "state", when: hasState, run: checkState},
-	{name: "callback", run: checkCallback, slow: true},
+	{name: "resolver", when: dials, run: checkResolver},
+	{name: "callback", when: isDialled, run: checkCallback, slow: true},
 }
 
 // Examine makes the checks, one after the other, and yields what each has found. After one without which the others say

@@ -164,11 +164,12 @@ func (w *ward) lines(all bool) []string {
 var (
 	digest = regexp.MustCompile(`sha256:[0-9a-f]{64}`)
 	job    = regexp.MustCompile(`sl-doctor-[0-9a-f]{8}`)
+	local  = regexp.MustCompile(`127\.0\.0\.1:[0-9]+->`)
 	skew   = regexp.MustCompile(`clock is (5[0-9]m[0-9]+s|1h0m[0-9]+s|[45][0-9]s|1m[0-9]+s) `) // an answer may be on its way for seconds
 )
 
 func (w *ward) plain(line string) string {
-	line = skew.ReplaceAllString(line, "clock is SKEW ")
+	line = skew.ReplaceAllString(local.ReplaceAllString(line, "HERE->"), "clock is SKEW ")
 	line = job.ReplaceAllString(digest.ReplaceAllString(line, "sha256:DIGEST"), "JOB")
 	return strings.NewReplacer(w.srv.LoginServer, "REGISTRY", w.srv.URL, "ARM", w.srv.HTTPSURL, "HTTPS").Replace(line)
 }
@@ -390,6 +391,13 @@ func TestSick(t *testing.T) {
 			want: []string{
 				"FAIL logs: cannot query workspace 5c0c1e55-0000-4000-8000-00000000001a: Azure answered 403 InsufficientAccessError: The provided credentials have insufficient access to perform the requested operation: give " + who + " the role Log Analytics Reader on the workspace" + newRole,
 			},
+		},
+		"agents are dialled": {
+			sick: func(w *ward) { w.opt.Azure.CallbackURL, w.opt.Azure.Resolver = "", w.srv.DNSAddr },
+		},
+		"resolver does not answer": {
+			sick: func(w *ward) { w.opt.Azure.CallbackURL, w.opt.Azure.Resolver = "", "127.0.0.1:1" },
+			want: []string{"FAIL resolver: SOCKERLESS_ACA_RESOLVER 127.0.0.1:1 does not answer: lookup sockerless. on 127.0.0.1:1: read udp HERE->127.0.0.1:1: read: connection refused: set SOCKERLESS_CALLBACK_URL, so that agents dial the backend"},
 		},
 		"no right on the state": {
 			sick: func(w *ward) {
