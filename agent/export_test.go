@@ -65,7 +65,7 @@ shift 2
 // buildStatic builds the agent for a root file system without libraries, which one with the race detector needs.
 func buildStatic(t *testing.T, to string) {
 	t.Helper()
-	build := exec.Command("go", "build", "-o", to, "./cmd/sockerless-agent")
+	build := exec.Command("go", "build", "-trimpath", "-o", to, "./cmd/sockerless-agent")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

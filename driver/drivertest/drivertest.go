@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -346,7 +347,8 @@ func Dial(ctx context.Context, d driver.Dialer, spec driver.Spec, run driver.Run
 // must be there.
 func BuildAgent(dir string) (string, error) {
 	path := filepath.Join(dir, "sockerless-agent")
-	cmd := exec.CommandContext(context.Background(), "go", "build", "-o", path, "github.com/sockerless/sockerless/agent/cmd/sockerless-agent")
+	cmd := exec.CommandContext(context.Background(), "go", "build", "-trimpath", "-o", path, "github.com/sockerless/sockerless/agent/cmd/sockerless-agent")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does, which has compiled it then
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("cannot build the agent: %w\n%s", err, out)
 	}
