@@ -95,7 +95,11 @@ func TestCrashWhileStarting(t *testing.T) {
 			})
 			id := r.create(sh("echo up; sleep 600"))
 			m.left.Store(int64(writes))
-			ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
+			patience := 700 * time.Millisecond // a start that cannot be stored waits for better times
+			if writes >= 4 {
+				patience = time.Minute
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			err := r.b.Containers.Start(ctx, id)
 			cancel()
 			if writes >= 4 && err != nil {

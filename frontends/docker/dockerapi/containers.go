@@ -77,7 +77,7 @@ func (a *api) listContainers(w http.ResponseWriter, r *request) error {
 		if err != nil {
 			return err
 		}
-		out = append(out, summarize(c, now))
+		out = append(out, summarize(c, now, r.version))
 	}
 	if r.flag("size") {
 		for _, s := range out {

@@ -231,3 +231,21 @@ func TestTable(t *testing.T) {
 		}
 	}
 }
+
+// TestListHealth: since API 1.52 lists tell how a container that runs is, and "none" of all others.
+func TestListHealth(t *testing.T) {
+	sick := &container.Health{Status: container.Unhealthy, FailingStreak: 3}
+	for _, c := range []struct {
+		state sockerless.State
+		want  container.HealthSummary
+	}{
+		{sockerless.State{Status: container.StateRunning, Health: sick}, container.HealthSummary{Status: container.Unhealthy, FailingStreak: 3}},
+		{sockerless.State{Status: container.StateExited, Health: sick}, container.HealthSummary{Status: container.NoHealthcheck}},
+		{sockerless.State{Status: container.StateRunning}, container.HealthSummary{Status: container.NoHealthcheck}},
+	} {
+		s := summarize(&sockerless.Container{Config: &container.Config{}, State: c.state}, time.Now(), version{1, 52})
+		if *s.Health != c.want {
+			t.Errorf("%+v is told as %+v, want %+v", c.state, *s.Health, c.want)
+		}
+	}
+}

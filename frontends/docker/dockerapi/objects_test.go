@@ -216,4 +216,8 @@ func TestShapes(t *testing.T) {
 		}
 	}
 	d.want("GET", "/images/json", nil, 200, `"Containers":1`)
+	if a := d.do("GET", "/v1.51/containers/json?all=1", nil); strings.Contains(a.body, `"Health"`) {
+		t.Errorf("a list of 1.51 has what came with 1.52: %s", a.body)
+	}
+	d.want("GET", "/v1.52/containers/json?all=1", nil, 200, `"Health":{"Status":"none","FailingStreak":0}`)
 }

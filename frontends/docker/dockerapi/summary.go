@@ -26,7 +26,7 @@ type port struct {
 	Type        string
 }
 
-func summarize(c *sockerless.Container, now time.Time) *summary {
+func summarize(c *sockerless.Container, now time.Time, v version) *summary {
 	s := &summary{Summary: container.Summary{
 		ID:      c.ID,
 		Names:   []string{"/" + c.Name},
@@ -50,6 +50,12 @@ func summarize(c *sockerless.Container, now time.Time) *summary {
 		s.HostConfig.Annotations = c.HostConfig.Annotations
 	}
 	s.NetworkSettings = &container.NetworkSettingsSummary{Networks: endpoints(c)}
+	if !v.before(52) {
+		s.Health = &container.HealthSummary{Status: container.NoHealthcheck}
+		if health := c.State.Health; health != nil && c.State.Status == container.StateRunning {
+			s.Health.Status, s.Health.FailingStreak = health.Status, health.FailingStreak
+		}
+	}
 	return s
 }
 

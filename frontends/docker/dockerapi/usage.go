@@ -75,7 +75,7 @@ func (a *api) usage(r *request, wanted func(system.DiskUsageObject) bool) (*usag
 			if err != nil {
 				return nil, err
 			}
-			u.containers = append(u.containers, summarize(c, now))
+			u.containers = append(u.containers, summarize(c, now, r.version))
 		}
 	}
 	if a.backend.Images != nil && wanted(system.ImageObject) {
