@@ -87,6 +87,10 @@ lint: ## golangci-lint, see .golangci.yaml; its version is the tool line of tool
 terraform-check: ## hold the Terraform module to format, azurerm's schema, and its own tests, in seconds
 	scripts/terraform-check
 
+.PHONY: terraform-e2e
+terraform-e2e: setup-test build images ## type the walk-through against the simulator with the real azurerm provider, which takes 17 minutes of CPU to build once
+	scripts/terraform-e2e
+
 .PHONY: cross
 cross: ## what laptops run builds for them, and the tests of the frontend compile
 	for os in darwin windows; do \

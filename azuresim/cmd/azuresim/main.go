@@ -40,6 +40,7 @@ type settings struct {
 	data         string
 	calm         bool
 	seed         uint64
+	wholePolls   bool
 	provisioning time.Duration
 	verbose      bool
 }
@@ -54,6 +55,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&set.listen.DNS, "dns-addr", "127.0.0.1:0", "`address` of the DNS zone of executions, on loopback, udp and tcp")
 	flags.StringVar(&set.data, "data", "", "`folder` that keeps registry, jobs and keys; default: a temporary one")
 	flags.BoolVar(&set.calm, "calm", false, "no delays, no throttling, no dropped polls")
+	flags.BoolVar(&set.wholePolls, "whole-polls", false, "never cut the connection of a poll: Terraform's azurerm 5.2.0 takes that for the end")
 	flags.Uint64Var(&set.seed, "seed", 0, "`number` that delays and faults are drawn from; default: a new one, which is told")
 	flags.DurationVar(&set.provisioning, "provisioning", 0, "`duration` that every replica waits before its first image is pulled, e.g. 30s; default: 0.5 to 3 s, none with -calm")
 	flags.BoolVar(&set.verbose, "v", false, "tell more on standard error")
@@ -125,6 +127,9 @@ func serve(ctx context.Context, set settings, stdout, stderr io.Writer) (err err
 	opts := []azuresim.Option{azuresim.WithRuntime(rt), azuresim.WithDataDir(set.data), azuresim.WithLogger(log), azuresim.WithSeed(set.seed)}
 	if set.calm {
 		opts = append(opts, azuresim.Calm())
+	}
+	if set.wholePolls {
+		opts = append(opts, azuresim.WithDroppedPolls(0))
 	}
 	if set.provisioning > 0 {
 		opts = append(opts, azuresim.WithProvisioning(azuresim.Exactly(set.provisioning)))
