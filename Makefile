@@ -39,7 +39,7 @@ build: ## put the programs into bin/
 images: ## put the images of backend and agent into bin/images, an OCI layout that `sockerless push-images` pushes
 	@mkdir -p $(BIN)/linux-amd64
 	GOOS=linux GOARCH=amd64 $(BUILD) -o $(BIN)/linux-amd64/ ./backends/aca/cmd/sockerless-backend-aca ./agent/cmd/sockerless-agent
-	$(GO) run ./tools/images $(BIN)/images $(BIN)/linux-amd64
+	CGO_ENABLED=0 $(GO) run -trimpath ./tools/images $(BIN)/images $(BIN)/linux-amd64
 
 .PHONY: e2e
 e2e: setup-test build images ## run the sessions of the real docker CLI alone; RUN=walkthrough picks one
