@@ -48,6 +48,7 @@ type Agent struct {
 	tee      *tee
 	output   *output
 	execs    *execTable
+	starts   turns // of execs; taken before gate
 	left     leftovers
 	server   *http.Server
 	requests *requests
@@ -151,6 +152,7 @@ func New(s Settings, version string, log *slog.Logger) (*Agent, error) {
 		events:   newEventLog(),
 		tee:      newTee(os.Stdout, os.Stderr),
 		execs:    newExecTable(),
+		starts:   make(turns, execTurns),
 		requests: newRequests(),
 		over:     make(chan struct{}),
 		phase:    protocol.PhaseHeld,

@@ -64,6 +64,8 @@ func (a *Agent) startExec(req protocol.ExecRequest, want streams) (*execSession,
 	if req.ID == "" || len(req.ID) > 256 {
 		return nil, wire.Errorf(protocol.CodeInvalid, "an exec needs an id of at most 256 bytes")
 	}
+	a.starts.take()
+	defer a.starts.release()
 	a.gate.RLock()
 	defer a.gate.RUnlock()
 	i, err := a.running()

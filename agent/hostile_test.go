@@ -1,10 +1,13 @@
 package agent_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -77,48 +80,149 @@ func TestLeftProcessesWithoutDescriptors(t *testing.T) {
 // With as many processes as the user may have, none of which ends, the agent still answers, and ends all of them. It has
 // a limit of its own here; in a replica the platform sets one.
 func TestAgentOutlivesAForkBomb(t *testing.T) {
+	b, uid := bombed(t)
+	// What blocks a thread of the agent each, at a time.
+	b.comesTo("all calls end", func(ctx context.Context) error {
+		var all sync.WaitGroup
+		for i := range 120 {
+			all.Go(func() {
+				req := protocol.ExecRequest{ID: fmt.Sprint(i), Process: sh("true"), Stdout: true}
+				if s, err := b.Exec(ctx, req); err == nil {
+					s.Close()
+				}
+				b.Stat(ctx, "/etc/passwd")
+				if _, body, err := b.Read(ctx, "/etc"); err == nil {
+					io.Copy(io.Discard, io.LimitReader(body, 256<<10))
+					body.Close()
+				}
+			})
+		}
+		all.Wait()
+		return ctx.Err()
+	})
+	b.comesTo("the agent tells its state", func(ctx context.Context) error {
+		_, err := b.State(ctx)
+		return err
+	})
+	b.comesTo("the agent kills the process", func(ctx context.Context) error {
+		return b.Signal(ctx, protocol.SignalRequest{Signal: "KILL"})
+	})
+	b.comesTo("the agent tells of the exit", func(ctx context.Context) error {
+		for e, err := range b.Events(ctx, 0) {
+			if err != nil || e.Kind == protocol.EventExited {
+				return err
+			}
+		}
+		return errors.New("the events have ended")
+	})
+	if n := processesOf(uid); n != 1 {
+		t.Errorf("%d processes of the user are there, want the agent", n)
+	}
+}
+
+// The same with a file system that does not answer: what waits for it takes no more threads than there are to spare, and
+// nothing else waits.
+func TestAgentOutlivesAForkBombAndAHangingFile(t *testing.T) {
+	b, _ := bombed(t)
+	file := filepath.Join(t.TempDir(), "hangs")
+	os.Chmod(filepath.Dir(filepath.Dir(file)), 0o755)
+	os.Chmod(filepath.Dir(file), 0o755)
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	judge, err := unix.FanotifyInit(unix.FAN_CLASS_CONTENT|unix.FAN_CLOEXEC, unix.O_RDONLY)
+	if err == nil {
+		err = unix.FanotifyMark(judge, unix.FAN_MARK_ADD, unix.FAN_OPEN_PERM, unix.AT_FDCWD, file)
+	}
+	if err != nil {
+		t.Skipf("nothing can hold up the opening of a file here: %v", err)
+	}
+	free := sync.OnceFunc(func() { unix.Close(judge) })
+	defer free()
+	b.comesTo("all reads end", func(ctx context.Context) error {
+		defer free()
+		failed := make(chan error, 60)
+		for range cap(failed) {
+			go func() { // ends with the file's opening
+				_, body, err := b.Read(ctx, file)
+				if err == nil {
+					_, err = io.Copy(io.Discard, body)
+					body.Close()
+				}
+				failed <- err
+			}()
+		}
+		select { // long enough for what is wrong to show
+		case <-time.After(2 * time.Second):
+		case <-ctx.Done():
+		}
+		if _, err := b.State(ctx); err != nil {
+			return err
+		}
+		free()
+		var all error
+		for range cap(failed) {
+			all = errors.Join(all, <-failed)
+		}
+		return all
+	})
+}
+
+// bombed is an agent beside as many processes as its user may have.
+func bombed(t *testing.T) (b *box, uid int) {
+	t.Helper()
 	needsRoot(t)
-	uid := 50000 + os.Getpid()%10000 // of nobody else, for the limit is the user's
-	b := newBox(t, boxOptions{
+	uid = 50000 + os.Getpid()%10000 // of nobody else, for the limit is the user's
+	b = newBox(t, boxOptions{
 		credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)},
 		wrap:       []string{"sh", "-c", `ulimit -p 80; exec "$0"`},
 	})
-	b.start(protocol.StartRequest{
+	res := b.start(protocol.StartRequest{
 		Process: sh("(while sleep 1000 & do :; done) 2>/dev/null; (while sleep 1000 & do :; done) 2>/dev/null; echo full; exec sleep 1000"), Linger: time.Minute,
 	})
-	for r, err := range b.Logs(b.ctx(), protocol.LogsRequest{Follow: true}) {
+	t.Cleanup(func() { killSession(uid, res.Pid) }) // an agent that has died has left all of it
+	b.comesTo("the bomb is full", func(ctx context.Context) error {
+		for r, err := range b.Logs(ctx, protocol.LogsRequest{Follow: true}) {
+			if err != nil || strings.Contains(string(r.Data), "full") {
+				return err
+			}
+		}
+		return errors.New("the log has ended")
+	})
+	return b, uid
+}
+
+// comesTo does something with the agent that takes a minute at most. A link outlives its other end for longer: an agent
+// that dies meanwhile ends f's context, and the test.
+func (b *box) comesTo(what string, f func(context.Context) error) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	failed := make(chan error, 1)
+	go func() { failed <- f(ctx) }() // ends with ctx at the latest
+	select {
+	case err := <-failed:
 		if err != nil {
-			t.Fatal(err)
+			b.t.Fatalf("it does not come to this: %s: %v", what, err)
 		}
-		if strings.Contains(string(r.Data), "full") {
-			break
+	case <-b.ended:
+		cancel()
+		<-failed
+		b.t.Fatalf("the agent has ended before %s: %v", what, b.cmd.ProcessState)
+	}
+}
+
+// killSession kills the processes of a user in a session.
+func killSession(uid, session int) {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || !ofUser(pid, uid) {
+			continue
 		}
-	}
-	// What blocks a thread of the agent each, at a time.
-	var all sync.WaitGroup
-	for i := range 120 {
-		all.Go(func() {
-			req := protocol.ExecRequest{ID: fmt.Sprint(i), Process: sh("true"), Stdout: true}
-			if s, err := b.Exec(b.ctx(), req); err == nil {
-				s.Close()
-			}
-			b.Stat(b.ctx(), "/etc/passwd")
-			if _, body, err := b.Read(b.ctx(), "/etc"); err == nil {
-				io.Copy(io.Discard, io.LimitReader(body, 256<<10))
-				body.Close()
-			}
-		})
-	}
-	all.Wait()
-	if _, err := b.State(b.ctx()); err != nil {
-		t.Fatalf("%v\n%s", err, b.stderr)
-	}
-	if err := b.Signal(b.ctx(), protocol.SignalRequest{Signal: "KILL"}); err != nil {
-		t.Fatal(err)
-	}
-	b.exited(1)
-	if n := processesOf(uid); n != 1 {
-		t.Errorf("%d processes of the user are there, want the agent", n)
+		if sid, err := unix.Getsid(pid); err == nil && sid == session {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
 	}
 }
 
@@ -126,12 +230,17 @@ func TestAgentOutlivesAForkBomb(t *testing.T) {
 func processesOf(uid int) (n int) {
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
-		status, err := os.ReadFile("/proc/" + e.Name() + "/status")
-		if err == nil && strings.Contains(string(status), fmt.Sprintf("\nUid:\t%d\t", uid)) && !strings.Contains(string(status), "State:\tZ") {
+		if pid, err := strconv.Atoi(e.Name()); err == nil && ofUser(pid, uid) {
 			n++
 		}
 	}
 	return n
+}
+
+// ofUser says whether a process lives and is a user's.
+func ofUser(pid, uid int) bool {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	return err == nil && strings.Contains(string(status), fmt.Sprintf("\nUid:\t%d\t", uid)) && !strings.Contains(string(status), "State:\tZ")
 }
 
 // A process that stops what sets the ulimits of an exec has that exec refused, and holds up nothing for longer than that.

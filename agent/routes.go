@@ -32,13 +32,20 @@ func (a *Agent) handler() http.Handler {
 	wire.HandleSession(m, protocol.PathExec, a.exec)
 	wire.HandleCall(m, protocol.PathExecBg, a.execDetached)
 	wire.HandleCall(m, protocol.PathExecGet, a.execState)
-	wire.HandleCall(m, protocol.PathStat, a.stat)
-	wire.HandleDownload(m, protocol.PathRead, a.read)
-	wire.HandleUpload(m, protocol.PathWrite, a.write)
-	wire.HandleDownload(m, protocol.PathExport, a.export)
-	wire.HandleDownload(m, protocol.PathPack, a.pack)
-	wire.HandleFeed(m, protocol.PathChanges, a.changes)
-	wire.HandleCall(m, protocol.PathSize, a.size)
+	files := http.NewServeMux()
+	wire.HandleCall(files, protocol.PathStat, a.stat)
+	wire.HandleDownload(files, protocol.PathRead, a.read)
+	wire.HandleUpload(files, protocol.PathWrite, a.write)
+	wire.HandleDownload(files, protocol.PathExport, a.export)
+	wire.HandleDownload(files, protocol.PathPack, a.pack)
+	wire.HandleFeed(files, protocol.PathChanges, a.changes)
+	wire.HandleCall(files, protocol.PathSize, a.size)
+	limited := make(turns, fileTurns).handle(files)
+	for _, path := range []string{
+		protocol.PathStat, protocol.PathRead, protocol.PathWrite, protocol.PathExport, protocol.PathPack, protocol.PathChanges, protocol.PathSize,
+	} {
+		m.Handle("POST "+path, limited)
+	}
 	return m
 }
 
