@@ -47,7 +47,7 @@ func (r *rig) kept() []string {
 
 // What is copied before the start outlives the backend, and is there again in every fresh file system.
 func TestCopyBeforeStart(t *testing.T) {
-	r := newRig(t, rigOptions{}) // no linger: each start is a new execution
+	r := newRig(t, rigOptions{})
 	dir := t.TempDir()
 	id := r.create(sh("cat " + dir + "/f; rm " + dir + "/f"))
 	if err := r.copyIn(id, dir, oneFile(t, "f", "copied\n")); err != nil {
@@ -66,6 +66,10 @@ func TestCopyBeforeStart(t *testing.T) {
 		if got := r.logs(id, sockerless.LogOptions{Tail: -1}); got != want {
 			t.Errorf("output %q, want %q", got, want)
 		}
+		eventually(t, "the agent leaves, so that the next start is a new execution", func() bool {
+			_, err := r.b.Containers.Stat(t.Context(), id, "/")
+			return sockerless.ErrorCode(err) == sockerless.EUNSUPPORTED
+		})
 	}
 	if err := r.b.Containers.Remove(t.Context(), id, sockerless.RemoveOptions{}); err != nil {
 		t.Fatal(err)
