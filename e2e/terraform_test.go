@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"archive/tar"
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -30,10 +32,17 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/match"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/sockerless/sockerless/azuresim/minibox"
+	shipped "github.com/sockerless/sockerless/backends/aca/programs"
 )
 
 // withTerraform is set by scripts/terraform-e2e, which makes what the test needs: a network and a /tmp of its own, the real
@@ -80,7 +89,7 @@ func TestTerraform(t *testing.T) {
 			RequireExplicitExec: true,
 		})
 	})
-	other := map[string][]int{"reverse": {deployed}, "forward": {3, deployed}, "deployed": {3, 4, 5, 6, 7}}[w.mode] // steps of other modes
+	other := map[string][]int{"reverse": {deployed}, "forward": {3, deployed}, "deployed": {3, 4}}[w.mode] // steps of other modes
 	for step, commands := range w.steps {
 		if len(commands) > 0 && !slices.Contains(other, step) {
 			t.Errorf("step %d was not taken", step)
@@ -187,8 +196,8 @@ func cmdStage(ts *testscript.TestScript, neg bool, args []string) {
 	if w.mode == "forward" {
 		w.backend = append(w.backend, resolver+"="+w.sim.env[resolver])
 	}
-	if w.mode == "deployed" { // sockerless push-images asks which cloud it is
-		common = w.backend
+	if w.mode == "deployed" { // sockerless asks which cloud it is, and the simulator stands for public DNS
+		common = slices.Concat(w.backend, []string{"HTTPS_PROXY=" + w.sim.url})
 	}
 	w.laptop, err = openShell(w.home, common)
 	ts.Check(err)
@@ -220,6 +229,7 @@ var answers = []struct {
 	fails   bool // it is ended by the user, which is no success
 }{
 	{regexp.MustCompile(`^terraform (apply|destroy)`), []answer{{regexp.MustCompile(`Enter a value:`), "yes\n"}}, false},
+	{regexp.MustCompile(`^sockerless prune`), []answer{{regexp.MustCompile(`\[y/N\]`), "y\n"}}, false},
 	{regexp.MustCompile(`^docker exec -it`), []answer{{nil, "echo terminal: $((40+2)); tty\n"}, {regexp.MustCompile(`terminal: 42`), "exit\n"}}, false},
 	{regexp.MustCompile(`^docker logs -f`), []answer{{nil, "\x03"}}, true},
 }
@@ -237,57 +247,123 @@ func cmdStep(ts *testscript.TestScript, neg bool, args []string) {
 	for _, command := range commands {
 		ts.Logf("$ %s", command)
 		began := time.Now()
+		where := w.laptop
 		switch {
+		case w.mode == "deployed": // there is no other machine
+			if strings.HasPrefix(command, "sockerless prune") {
+				w.take(ts, where, "terraform apply"+variables) // stops the backend
+			}
 		case strings.HasPrefix(command, `eval "$(terraform output -raw backend_env)"`):
 			ts.Check(w.moveNear(ts))
-			_, err = w.near.run(command, nil)
-			ts.Check(err)
-		case strings.HasPrefix(command, "sockerless doctor"):
-			out, err := w.near.run(command, nil)
-			fmt.Fprint(ts.Stdout(), out)
-			if err != nil {
-				ts.Fatalf("%s: %v\n%s", command, err, out)
-			}
-		case strings.HasPrefix(command, "sockerless-backend-aca"):
-			ts.Check(w.near.enter(command + "\n"))
-			ts.Check(w.awaitPort("127.0.0.1:9100", w.near))
+			where = w.near
 		case strings.HasPrefix(command, "sockerless prune"):
 			ts.Check(w.stopBackend())
-			out, err := w.near.run(command, []answer{{regexp.MustCompile(`\[y/N\]`), "y\n"}})
-			fmt.Fprint(ts.Stdout(), out)
-			if err != nil {
-				ts.Fatalf("%s: %v\n%s", command, err, out)
-			}
+			where = w.near
+		case strings.HasPrefix(command, "sockerless"):
+			where = w.near
+		}
+		switch {
+		case strings.HasPrefix(command, "sockerless-backend-aca"):
+			ts.Check(where.enter(command + "\n"))
+			ts.Check(w.awaitPort("127.0.0.1:9100", where))
+		case strings.HasPrefix(command, "bin/sockerless push-images"):
+			w.take(ts, where, command)
+			ts.Check(w.leadImage())
+			w.take(ts, where, command)
+		case strings.HasSuffix(command, "&"):
+			w.take(ts, where, command)
+			ts.Check(w.awaitPort("/tmp/sockerless.sock", where))
 		default:
-			out, err := w.typed(command)
-			fmt.Fprint(ts.Stdout(), out)
-			if err != nil {
-				near := ""
-				if w.near != nil {
-					near = "\nthe backend says: " + w.near.heard()
-				}
-				ts.Fatalf("%s: %v\n%s%s", command, err, out, near)
-			}
-			if strings.HasSuffix(command, "&") {
-				ts.Check(w.awaitPort("/tmp/sockerless.sock", w.laptop))
-			}
+			w.take(ts, where, command)
 		}
 		ts.Logf("(%v)", time.Since(began).Round(time.Second/10))
 	}
 }
 
-// typed types a command of the page on the laptop.
-func (w *walkthrough) typed(command string) (string, error) {
+// take types a command of the page, which has to succeed, and prints what it says.
+func (w *walkthrough) take(ts *testscript.TestScript, where *shell, command string) {
+	out, err := typed(where, command)
+	fmt.Fprint(ts.Stdout(), out)
+	if err != nil {
+		near := ""
+		if w.near != nil {
+			near = "\nthe backend says: " + w.near.heard()
+		}
+		ts.Fatalf("%s: %v\n%s%s", command, err, out, near)
+	}
+}
+
+// typed types a command and the answers that it asks for.
+func typed(where *shell, command string) (string, error) {
 	for _, a := range answers {
 		if a.command.MatchString(command) {
-			out, err := w.laptop.run(command, a.answers)
+			out, err := where.run(command, a.answers)
 			if a.fails {
 				err = nil
 			}
 			return out, err
 		}
 	}
-	return w.laptop.run(command, nil)
+	return where.run(command, nil)
+}
+
+// leadImage replaces the backend's image, as make images has left it on the laptop, by one that finds the simulator: of that the
+// module tells its app nothing.
+func (w *walkthrough) leadImage() error {
+	where, err := w.laptop.run("pwd", nil)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(strings.TrimSpace(where), "bin/images")
+	images, err := shipped.ReadLayout(dir)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(images, func(n shipped.Named) bool { return n.Repository == shipped.BackendRepository })
+	led, err := w.led(images[i].Image)
+	if err != nil {
+		return err
+	}
+	made, err := layout.FromPath(dir)
+	if err != nil {
+		return err
+	}
+	named := match.Name(shipped.BackendRepository)
+	return made.ReplaceImage(led, named, layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": shipped.BackendRepository}))
+}
+
+// led is an image with the address of this cloud, and the authorities of it and of its Docker Hub.
+func (w *walkthrough) led(image v1.Image) (v1.Image, error) {
+	authorities, err := os.ReadFile(w.trust)
+	if err != nil {
+		return nil, err
+	}
+	const file = "authorities.pem"
+	var b bytes.Buffer
+	tape := tar.NewWriter(&b)
+	err = tape.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: file, Mode: 0o644, Size: int64(len(authorities))})
+	if err == nil {
+		_, err = tape.Write(authorities)
+	}
+	if err = errors.Join(err, tape.Close()); err != nil {
+		return nil, err
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil },
+		tarball.WithMediaType(types.OCILayer))
+	if err != nil {
+		return nil, err
+	}
+	if image, err = mutate.AppendLayers(image, layer); err != nil {
+		return nil, err
+	}
+	config, err := image.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	config = config.DeepCopy()
+	config.Config.Env = append(config.Config.Env, "SOCKERLESS_ENDPOINT_URL=https://host.azuresim.internal",
+		"SOCKERLESS_CA_FILE=/"+file, "SOCKERLESS_CALLBACK_CA_FILE=/"+file)
+	return mutate.Config(image, config.Config)
 }
 
 // moveNear opens the shell on the machine that runs the backend. In the virtual network it has the backend's identity, which
@@ -341,7 +417,7 @@ func cmdLaptop(ts *testscript.TestScript, neg bool, args []string) {
 	w := walkthroughOf(ts)
 	command := strings.Join(args, " ")
 	began := time.Now()
-	out, err := w.typed(strings.ReplaceAll(command, " VARIABLES", variables))
+	out, err := typed(w.laptop, strings.ReplaceAll(command, " VARIABLES", variables))
 	fmt.Fprint(ts.Stdout(), out)
 	ts.Logf("$ %s (%v)", command, time.Since(began).Round(time.Second/10))
 	if (err != nil) != neg {
@@ -444,7 +520,7 @@ func (w *walkthrough) startHub() error {
 	if err := os.WriteFile(w.trust, ca, 0o600); err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:443")
+	l, err := net.Listen("tcp", hubName+":443") // of this network alone, and no loopback: replicas look the name up too
 	if err != nil {
 		return err
 	}
