@@ -361,7 +361,9 @@ func (d *Driver) Remove(ctx context.Context, run driver.Run) error {
 	poller, err := d.delete(ctx, run.Job)
 	if err == nil && poller != nil {
 		_, err = poller.PollUntilDone(ctx, d.patience())
-	} else if err == nil {
+	}
+	// Without an operation, or with one that is not shown to this principal as another began it, the job tells when it is gone.
+	if err == nil && poller == nil || poller != nil && gone(err) {
 		err = d.awaitGone(ctx, run.Job)
 	}
 	if err != nil && !gone(err) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -16,7 +17,12 @@ import (
 // ask makes a call of ARM as the operator, and fails the test if it is refused.
 func (tc *testCloud) ask(method, id, body string) {
 	tc.t.Helper()
-	token, err := tc.sim.Token(tc.sim.Operator(), "https://management.azure.com")
+	tc.askAs(tc.sim.Operator(), method, id, body)
+}
+
+func (tc *testCloud) askAs(who azuresim.Principal, method, id, body string) {
+	tc.t.Helper()
+	token, err := tc.sim.Token(who, "https://management.azure.com")
 	if err != nil {
 		tc.t.Fatal(err)
 	}
@@ -89,5 +95,24 @@ func TestJobsOfTheProject(t *testing.T) {
 	}
 	if n := len(tc.sim.Jobs()); n != 3 {
 		t.Errorf("of the three that are not ours, %d are there", n)
+	}
+}
+
+// A job that somebody else deletes is gone when RemoveJob returns, though the operation is shown to its own principal alone.
+func TestRemoveJobThatAnotherDeletes(t *testing.T) {
+	t.Parallel()
+	tc := calm(t, nil, azuresim.WithDelays(azuresim.Delays{Operation: azuresim.Exactly(2 * time.Second)}))
+	run := tc.start(tc.spec())
+	group := tc.sim.World().GroupID()
+	other := tc.sim.AddServicePrincipal("other")
+	if err := tc.sim.Assign(azuresim.Assignment{Principal: other.ObjectID, Role: "Contributor", Scope: group}); err != nil {
+		t.Fatal(err)
+	}
+	tc.askAs(other, http.MethodDelete, group+"/providers/Microsoft.App/jobs/"+run.Job, "")
+	if err := driverOf(t, tc).RemoveJob(t.Context(), run.Job); err != nil {
+		t.Fatal(err)
+	}
+	if jobs := tc.sim.Jobs(); len(jobs) > 0 {
+		t.Errorf("it is said to be gone, and there is %+v", jobs)
 	}
 }
