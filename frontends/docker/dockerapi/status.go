@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/moby/moby/api/types/common"
@@ -51,7 +50,6 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	}
 	// The CLI prints an error's JSON as it is unless the type is this one.
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
 	if r, ok := w.(*response); ok {
 		// The server sends the last of it after the handler, so nobody takes this back before the connection's next request.
 		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(r.answerBy)) //nolint:errcheck // a writer without deadlines is a test's
