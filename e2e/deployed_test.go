@@ -3,13 +3,10 @@ package e2e
 import (
 	"bytes"
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +17,7 @@ import (
 
 // deployment is a backend in Azure, as the Terraform module makes it.
 type deployment struct {
+	owner     *owner
 	url       string // of the backend
 	tokenFile string // for frontends
 	app       map[string]any
@@ -83,15 +81,11 @@ func (m *machine) giveRights(principal string) error {
 			path[2] = own[path[1]]
 			scope += "/providers/" + strings.Join(path, "/")
 		}
-		if err := m.assign(principal, r.Role, scope); err != nil {
+		if err := m.sim.assign(principal, r.Role, scope); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (m *machine) assign(principal, role, scope string) error {
-	return m.sim.post("/_sim/assignments", fmt.Sprintf(`{"principal":%q,"role":%q,"scope":%q}`, principal, role, scope))
 }
 
 // moduleSettings are the names of what the module tells the backend that it deploys.
@@ -115,18 +109,15 @@ func (m *machine) groupPath() string {
 func (m *machine) prepareDeployment(image string) error {
 	group := m.groupPath()
 	// Who runs Terraform owns the group.
-	token, err := m.armToken()
+	owner, err := m.sim.newOwner(group)
 	if err != nil {
-		return err
-	}
-	if err := m.assign(claim(token, "oid"), "Owner", group); err != nil {
 		return err
 	}
 	identityID := group + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/backend"
 	var identity struct {
 		Properties struct{ PrincipalID, ClientID string }
 	}
-	if err := m.arm(http.MethodPut, identityID+"?api-version=2024-11-30", map[string]any{"location": m.sim.env["SOCKERLESS_ACA_LOCATION"]}, &identity); err != nil {
+	if err := owner.call(http.MethodPut, identityID+"?api-version=2024-11-30", map[string]any{"location": m.sim.env["SOCKERLESS_ACA_LOCATION"]}, &identity); err != nil {
 		return err
 	}
 	if err := m.giveRights(identity.Properties.PrincipalID); err != nil {
@@ -136,12 +127,12 @@ func (m *machine) prepareDeployment(image string) error {
 	var environment struct {
 		Properties struct{ DefaultDomain string }
 	}
-	if err := m.arm(http.MethodGet, environmentID+"?api-version=2025-07-01", nil, &environment); err != nil {
+	if err := owner.call(http.MethodGet, environmentID+"?api-version=2025-07-01", nil, &environment); err != nil {
 		return err
 	}
 	var secret [32]byte
 	rand.Read(secret[:])
-	m.deployed = &deployment{url: "https://backend." + environment.Properties.DefaultDomain, tokenFile: filepath.Join(m.dir, "sockerless.token")}
+	m.deployed = &deployment{owner: owner, url: "https://backend." + environment.Properties.DefaultDomain, tokenFile: filepath.Join(m.dir, "sockerless.token")}
 	if err := os.WriteFile(m.deployed.tokenFile, []byte(hex.EncodeToString(secret[:])), 0o600); err != nil {
 		return err
 	}
@@ -201,7 +192,7 @@ func (m *machine) prepareDeployment(image string) error {
 func (m *machine) deploy(revision string) error {
 	m.deployed.app["properties"].(map[string]any)["template"].(map[string]any)["revisionSuffix"] = revision
 	path := m.groupPath() + "/providers/Microsoft.App/containerApps/backend?api-version=2025-07-01"
-	if err := m.arm(http.MethodPut, path, m.deployed.app, nil); err != nil {
+	if err := m.deployed.owner.call(http.MethodPut, path, m.deployed.app, nil); err != nil {
 		return err
 	}
 	token, err := os.ReadFile(m.deployed.tokenFile)
@@ -210,7 +201,7 @@ func (m *machine) deploy(revision string) error {
 	}
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		var shown json.RawMessage
-		if err := m.arm(http.MethodGet, path, nil, &shown); err != nil {
+		if err := m.deployed.owner.call(http.MethodGet, path, nil, &shown); err != nil {
 			return err
 		}
 		if bytes.Contains(shown, token) {
@@ -234,81 +225,8 @@ func (m *machine) deploy(revision string) error {
 // revisions is what Azure says of the app's revisions.
 func (m *machine) revisions() string {
 	var all json.RawMessage
-	if err := m.arm(http.MethodGet, m.groupPath()+"/providers/Microsoft.App/containerApps/backend/revisions?api-version=2025-07-01", nil, &all); err != nil {
+	if err := m.deployed.owner.call(http.MethodGet, m.groupPath()+"/providers/Microsoft.App/containerApps/backend/revisions?api-version=2025-07-01", nil, &all); err != nil {
 		return err.Error()
 	}
 	return string(all)
-}
-
-// armToken is a token of the operator's.
-func (m *machine) armToken() (string, error) {
-	form := url.Values{"grant_type": {"client_credentials"}, "scope": {"https://management.azure.com/.default"},
-		"client_id": {m.sim.env["AZURE_CLIENT_ID"]}, "client_secret": {m.sim.env["AZURE_CLIENT_SECRET"]}}
-	resp, err := http.PostForm(m.sim.url+"/"+m.sim.env["AZURE_TENANT_ID"]+"/oauth2/v2.0/token", form)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	var answer struct {
-		Token string `json:"access_token"`
-	}
-	err = json.NewDecoder(resp.Body).Decode(&answer)
-	return answer.Token, err
-}
-
-// claim reads a claim of a token that nobody here has to verify.
-func claim(token, name string) string {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return ""
-	}
-	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return ""
-	}
-	var claims map[string]any
-	if json.Unmarshal(raw, &claims) != nil {
-		return ""
-	}
-	value, _ := claims[name].(string)
-	return value
-}
-
-// arm asks Azure Resource Manager as the operator, again when it has too much to do.
-func (m *machine) arm(method, path string, body, out any) error {
-	token, err := m.armToken()
-	if err != nil {
-		return err
-	}
-	var content []byte
-	if body != nil {
-		if content, err = json.Marshal(body); err != nil {
-			return err
-		}
-	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Second) {
-		req, err := http.NewRequest(method, m.sim.url+path, bytes.NewReader(content))
-		if err != nil {
-			return err
-		}
-		req.Header.Set("Authorization", "Bearer "+token)
-		req.Header.Set("Content-Type", "application/json")
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return err
-		}
-		text, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		switch {
-		case err != nil:
-			return err
-		case resp.StatusCode == http.StatusTooManyRequests && time.Now().Before(deadline):
-			continue
-		case resp.StatusCode >= 300:
-			return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
-		case out == nil:
-			return nil
-		}
-		return json.Unmarshal(text, out)
-	}
 }

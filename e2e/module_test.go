@@ -1,10 +1,8 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -40,7 +38,7 @@ const subscription = "/subscriptions/00000000-0000-4000-8000-000000000001"
 type module struct {
 	t          *testing.T
 	sim        *simulator
-	token      string // of the subscription's owner
+	owner      *owner // of the subscription
 	rights     map[string]right
 	principals map[string]string // object ids
 	env        map[string]string // a backend's settings
@@ -55,7 +53,10 @@ func makeModule(t *testing.T, sim *simulator) *module {
 		r.Scope = strings.Replace(r.Scope, subscription, own, 1)
 		m.rights[name] = r
 	}
-	m.token = signIn(t, sim, own)
+	var err error
+	if m.owner, err = sim.newOwner(own); err != nil {
+		t.Fatal(err)
+	}
 
 	const location = `{"location":"westeurope"`
 	group := m.rights["jobs"].Scope
@@ -63,7 +64,9 @@ func makeModule(t *testing.T, sim *simulator) *module {
 	workspace := m.rights["logs"].Scope
 	made := m.put(workspace, "2025-07-01", location+`,"properties":{"sku":{"name":"PerGB2018"},"retentionInDays":30}}`)
 	customerID := at[string](t, made, "properties", "customerId")
-	key := at[string](t, m.call("POST", workspace+"/sharedKeys?api-version=2020-08-01", ""), "primarySharedKey")
+	var keys any
+	m.call(http.MethodPost, workspace+"/sharedKeys?api-version=2020-08-01", nil, &keys)
+	key := at[string](t, keys, "primarySharedKey")
 	environment := m.rights["environment"].Scope
 	m.put(environment, "2025-07-01", location+fmt.Sprintf(`,"properties":{"appLogsConfiguration":{"destination":"log-analytics","logAnalyticsConfiguration":{"customerId":%q,"sharedKey":%q}}}}`, customerID, key))
 	registry := m.put(m.rights["push"].Scope, "2025-11-01", location+`,"sku":{"name":"Basic"}}`)
@@ -102,29 +105,6 @@ func makeModule(t *testing.T, sim *simulator) *module {
 	return m
 }
 
-// signIn makes an application that owns the subscription, and returns its token for ARM.
-func signIn(t *testing.T, sim *simulator, scope string) string {
-	t.Helper()
-	var owner struct{ ObjectID, ClientID, Secret string }
-	if err := sim.do(http.MethodPost, "/_sim/principals", `{"name":"owner"}`, &owner); err != nil {
-		t.Fatal(err)
-	}
-	if err := sim.post("/_sim/assignments", fmt.Sprintf(`{"principal":%q,"role":"Owner","scope":%q}`, owner.ObjectID, scope)); err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.PostForm(sim.url+"/"+sim.env["AZURE_TENANT_ID"]+"/oauth2/v2.0/token", url.Values{"grant_type": {"client_credentials"},
-		"client_id": {owner.ClientID}, "client_secret": {owner.Secret}, "scope": {"https://management.azure.com/.default"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	var answer map[string]any
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		t.Fatal(err)
-	}
-	return at[string](t, answer, "access_token")
-}
-
 // secureURL is the simulator's https address, which its description of the cloud tells.
 func secureURL(t *testing.T, sim *simulator) string {
 	t.Helper()
@@ -139,19 +119,20 @@ func secureURL(t *testing.T, sim *simulator) string {
 func (m *module) give(name string) {
 	m.t.Helper()
 	r := m.rights[name]
-	found := m.call("GET", r.Scope+"/providers/Microsoft.Authorization/roleDefinitions?api-version=2022-05-01-preview&%24filter="+url.QueryEscape("roleName eq '"+r.Role+"'"), "")
+	var found any
+	m.call(http.MethodGet, r.Scope+"/providers/Microsoft.Authorization/roleDefinitions?api-version=2022-05-01-preview&%24filter="+url.QueryEscape("roleName eq '"+r.Role+"'"), nil, &found)
 	roles := at[[]any](m.t, found, "value")
 	if len(roles) != 1 {
 		m.t.Fatalf("there are %d roles %s", len(roles), r.Role)
 	}
-	m.call("PUT", m.assignment(name), fmt.Sprintf(`{"properties":{"roleDefinitionId":%q,"principalId":%q,"principalType":"ServicePrincipal"}}`,
-		at[string](m.t, roles[0], "id"), m.principals[r.Principal]))
+	m.call(http.MethodPut, m.assignment(name), map[string]any{"properties": map[string]any{"roleDefinitionId": at[string](m.t, roles[0], "id"),
+		"principalId": m.principals[r.Principal], "principalType": "ServicePrincipal"}}, nil)
 }
 
 // take removes a right of the module.
 func (m *module) take(name string) {
 	m.t.Helper()
-	m.call("DELETE", m.assignment(name), "")
+	m.call(http.MethodDelete, m.assignment(name), nil, nil)
 }
 
 // assignment is the path of a right's role assignment. Its name is a GUID that the right's own name makes.
@@ -160,39 +141,18 @@ func (m *module) assignment(name string) string {
 	return m.rights[name].Scope + "/providers/Microsoft.Authorization/roleAssignments/00000000-0000-4000-8000-" + hex[:12] + "?api-version=2022-04-01"
 }
 
-func (m *module) put(id, version, body string) any {
+func (m *module) put(id, version, body string) (made any) {
 	m.t.Helper()
-	return m.call("PUT", id+"?api-version="+version, body)
+	m.call(http.MethodPut, id+"?api-version="+version, json.RawMessage(body), &made)
+	return made
 }
 
 // call asks ARM as the owner.
-func (m *module) call(method, path, body string) any {
+func (m *module) call(method, path string, body, out any) {
 	m.t.Helper()
-	req, err := http.NewRequestWithContext(m.t.Context(), method, m.sim.url+path, strings.NewReader(body))
-	if err != nil {
+	if err := m.owner.call(method, path, body, out); err != nil {
 		m.t.Fatal(err)
 	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Authorization", "Bearer "+m.token)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(resp.Body)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	if resp.StatusCode >= 300 {
-		m.t.Fatalf("%s %s: %s: %s", method, path, resp.Status, raw)
-	}
-	var answer any
-	if len(bytes.TrimSpace(raw)) > 0 {
-		if err := json.Unmarshal(raw, &answer); err != nil {
-			m.t.Fatal(err)
-		}
-	}
-	return answer
 }
 
 // at is the value in a decoded JSON object that the names lead to.

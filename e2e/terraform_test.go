@@ -112,7 +112,6 @@ type walkthrough struct {
 	hub     *http.Server
 	home    string
 	backend []string // the environment of near
-	owner   struct{ ObjectID, ClientID, Secret string }
 }
 
 // deployed is the number under which the commands of the backend in Azure are, which come instead of steps 3 and 4.
@@ -170,13 +169,12 @@ func cmdStage(ts *testscript.TestScript, neg bool, args []string) {
 	trust := exec.Command("git", "config", "--file", filepath.Join(w.home, ".gitconfig"), "--add", "safe.directory", "*")
 	ts.Check(trust.Run())
 
-	// The owner of the subscription. The simulator has no users: it is an application.
-	ts.Check(w.sim.do(http.MethodPost, "/_sim/principals", `{"name":"owner"}`, &w.owner))
-	ts.Check(w.sim.post("/_sim/assignments", fmt.Sprintf(`{"principal":%q,"role":"Owner","scope":%q}`, w.owner.ObjectID, "/subscriptions/"+w.sim.env["SOCKERLESS_ACA_SUBSCRIPTION_ID"])))
+	owner, err := w.sim.newOwner("/subscriptions/" + w.sim.env["SOCKERLESS_ACA_SUBSCRIPTION_ID"])
+	ts.Check(err)
 	common := []string{
 		"PATH=" + filepath.Join(w.dir, "programs") + ":" + os.Getenv("PATH"), "HOME=" + w.home, "SSL_CERT_FILE=" + w.trust,
 		"ARM_METADATA_HOSTNAME=" + strings.TrimPrefix(url, "https://"), "ARM_TENANT_ID=" + w.sim.env["AZURE_TENANT_ID"],
-		"ARM_CLIENT_ID=" + w.owner.ClientID, "ARM_CLIENT_SECRET=" + w.owner.Secret, "ARM_USE_CLI=false",
+		"ARM_CLIENT_ID=" + owner.ClientID, "ARM_CLIENT_SECRET=" + owner.Secret, "ARM_USE_CLI=false",
 		"TF_CLI_CONFIG_FILE=" + os.Getenv("TF_CLI_CONFIG_FILE"), "CHECKPOINT_DISABLE=1", "DOCKER_CONFIG=" + filepath.Join(w.dir, "docker"),
 	}
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPROXY", "GOFLAGS"} {
