@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -348,6 +349,18 @@ func (s *simulator) jobs() ([]job, error) {
 	var jobs []job
 	err := s.get("/_sim/jobs", &jobs)
 	return jobs, err
+}
+
+// secureURL is the simulator's https address, which its description of the cloud tells.
+func (s *simulator) secureURL() (string, error) {
+	var cloud struct {
+		Authentication struct{ LoginEndpoint string }
+	}
+	err := s.get("/metadata/endpoints?api-version=2022-09-01", &cloud)
+	if err == nil && cloud.Authentication.LoginEndpoint == "" {
+		err = errors.New("the simulator's description of the cloud tells no address")
+	}
+	return cloud.Authentication.LoginEndpoint, err
 }
 
 // get, post and delete ask the simulator's own small API.

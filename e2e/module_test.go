@@ -80,6 +80,10 @@ func makeModule(t *testing.T, sim *simulator) *module {
 		m.give(name)
 	}
 
+	secure, err := sim.secureURL()
+	if err != nil {
+		t.Fatal(err)
+	}
 	m.env = map[string]string{
 		"SOCKERLESS_ENDPOINT_URL":                sim.url,
 		"SOCKERLESS_CA_FILE":                     sim.env["SOCKERLESS_CA_FILE"],
@@ -92,7 +96,7 @@ func makeModule(t *testing.T, sim *simulator) *module {
 		"SOCKERLESS_ACA_IDENTITY":                pull,
 		"SOCKERLESS_ACA_ACR":                     at[string](t, registry, "properties", "loginServer"),
 		// table://ACCOUNT/TABLE would be a name in the DNS of a cloud.
-		"SOCKERLESS_STATE": secureURL(t, sim) + "/" + nameOf(account) + "/sockerless",
+		"SOCKERLESS_STATE": secure + "/" + nameOf(account) + "/sockerless",
 	}
 	var machine map[string]string
 	body := fmt.Sprintf(`{"identity":%q}`, backend)
@@ -103,16 +107,6 @@ func makeModule(t *testing.T, sim *simulator) *module {
 		m.env[name] = value
 	}
 	return m
-}
-
-// secureURL is the simulator's https address, which its description of the cloud tells.
-func secureURL(t *testing.T, sim *simulator) string {
-	t.Helper()
-	var cloud map[string]any
-	if err := sim.get("/metadata/endpoints?api-version=2022-09-01", &cloud); err != nil {
-		t.Fatal(err)
-	}
-	return at[string](t, cloud, "authentication", "loginEndpoint")
 }
 
 // give assigns a right of the module, as the provider does.

@@ -160,7 +160,9 @@ func cmdStage(ts *testscript.TestScript, neg bool, args []string) {
 	w := walkthroughOf(ts)
 	ts.Check(w.startHub())
 	ts.Check(w.startSimulator(args))
-	url := secureURLOf(w.sim)
+	secure, err := w.sim.secureURL()
+	ts.Check(err)
+	host := strings.Replace(strings.TrimPrefix(secure, "https://"), "127.0.0.1", "localhost", 1)
 	w.home = filepath.Join(w.dir, "home")
 	ts.Check(os.MkdirAll(w.home, 0o700))
 	source := ts.Getenv("SOURCE")
@@ -173,7 +175,7 @@ func cmdStage(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	common := []string{
 		"PATH=" + filepath.Join(w.dir, "programs") + ":" + os.Getenv("PATH"), "HOME=" + w.home, "SSL_CERT_FILE=" + w.trust,
-		"ARM_METADATA_HOSTNAME=" + strings.TrimPrefix(url, "https://"), "ARM_TENANT_ID=" + w.sim.env["AZURE_TENANT_ID"],
+		"ARM_METADATA_HOSTNAME=" + host, "ARM_TENANT_ID=" + w.sim.env["AZURE_TENANT_ID"],
 		"ARM_CLIENT_ID=" + owner.ClientID, "ARM_CLIENT_SECRET=" + owner.Secret, "ARM_USE_CLI=false",
 		"TF_CLI_CONFIG_FILE=" + os.Getenv("TF_CLI_CONFIG_FILE"), "CHECKPOINT_DISABLE=1", "DOCKER_CONFIG=" + filepath.Join(w.dir, "docker"),
 	}
@@ -208,16 +210,6 @@ func appendTo(file string, text []byte) error {
 	}
 	_, err = f.Write(text)
 	return errors.Join(err, f.Close())
-}
-
-func secureURLOf(sim *simulator) string {
-	var cloud struct {
-		Authentication struct{ LoginEndpoint string }
-	}
-	if sim.get("/metadata/endpoints?api-version=2022-09-01", &cloud) != nil {
-		return ""
-	}
-	return strings.Replace(cloud.Authentication.LoginEndpoint, "127.0.0.1", "localhost", 1)
 }
 
 // answers are what a user types while a command of the page waits for it.
