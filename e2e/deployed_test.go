@@ -49,19 +49,10 @@ func cmdDeploy(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("DOCKER_HOST", "unix://"+m.socket)
 }
 
-// moduleFile reads a file that terraform test holds the module to.
-func moduleFile(name string) ([]byte, error) {
-	return os.ReadFile(filepath.Join("..", "backends", "aca", "terraform", "tests", name))
-}
-
 // giveRights assigns what the module assigns to the backend, on the resources of the session's Azure.
 func (m *machine) giveRights(principal string) error {
-	raw, err := moduleFile("rights.json")
+	all, err := moduleRights()
 	if err != nil {
-		return err
-	}
-	var all map[string]right
-	if err := json.Unmarshal(raw, &all); err != nil {
 		return err
 	}
 	own := map[string]string{ // by type; azuresim.World has the names that are no settings

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -17,18 +18,19 @@ type right struct {
 	Scope     string // ARM id
 }
 
-// moduleRights reads what the module assigns if it is to keep state in a table: terraform test holds the file to the module.
-func moduleRights(t *testing.T) map[string]right {
-	t.Helper()
-	raw, err := os.ReadFile("../backends/aca/terraform/tests/rights.json")
+// moduleRights reads what the module assigns if it is to keep state in a table.
+func moduleRights() (all map[string]right, err error) {
+	raw, err := moduleFile("rights.json")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	var all map[string]right
-	if err := json.Unmarshal(raw, &all); err != nil {
-		t.Fatal(err)
-	}
-	return all
+	err = json.Unmarshal(raw, &all)
+	return all, err
+}
+
+// moduleFile reads a file that terraform test holds the module to.
+func moduleFile(name string) ([]byte, error) {
+	return os.ReadFile(filepath.Join("..", "backends", "aca", "terraform", "tests", name))
 }
 
 // subscription is that of the module's tests.
@@ -47,13 +49,16 @@ type module struct {
 // makeModule makes the resources and assigns the rights.
 func makeModule(t *testing.T, sim *simulator) *module {
 	t.Helper()
-	m := &module{t: t, sim: sim, rights: moduleRights(t), principals: map[string]string{}}
+	rights, err := moduleRights()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &module{t: t, sim: sim, rights: rights, principals: map[string]string{}}
 	own := "/subscriptions/" + sim.env["SOCKERLESS_ACA_SUBSCRIPTION_ID"]
 	for name, r := range m.rights {
 		r.Scope = strings.Replace(r.Scope, subscription, own, 1)
 		m.rights[name] = r
 	}
-	var err error
 	if m.owner, err = sim.newOwner(own); err != nil {
 		t.Fatal(err)
 	}

@@ -482,10 +482,8 @@ func cmdRights(ts *testscript.TestScript, neg bool, args []string) {
 			got[key] = i.Attributes.Role + " on " + i.Attributes.Scope
 		}
 	}
-	raw, err = os.ReadFile("../backends/aca/terraform/tests/rights.json")
+	rights, err := moduleRights()
 	ts.Check(err)
-	var rights map[string]right
-	ts.Check(json.Unmarshal(raw, &rights))
 	delete(rights, "tables")
 	own := "/subscriptions/" + w.sim.env["SOCKERLESS_ACA_SUBSCRIPTION_ID"]
 	suffix := regexp.MustCompile(`(acrmyprojectstaging)[0-9a-f]{5}$`)
