@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -20,6 +19,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 )
 
 func main() {
@@ -224,18 +225,11 @@ func (c *cloud) user(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return "", errors.New("the access token is none")
-	}
-	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return "", err
-	}
 	var claims struct {
+		jwt.RegisteredClaims
 		ObjectID string `json:"oid"`
 	}
-	if err := json.Unmarshal(raw, &claims); err != nil {
+	if _, _, err := jwt.NewParser().ParseUnverified(token, &claims); err != nil { // the cloud verifies it
 		return "", err
 	}
 	return claims.ObjectID + "\n", nil
