@@ -39,6 +39,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/sockerless/sockerless/azuresim/minibox"
@@ -319,7 +320,7 @@ func (w *walkthrough) leadImage() error {
 		return err
 	}
 	named := match.Name(shipped.BackendRepository)
-	return made.ReplaceImage(led, named, layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": shipped.BackendRepository}))
+	return made.ReplaceImage(led, named, layout.WithAnnotations(map[string]string{ocispec.AnnotationRefName: shipped.BackendRepository}))
 }
 
 // led is an image with the address of this cloud, and the authorities of it and of its Docker Hub.
