@@ -1,22 +1,10 @@
 package e2e
 
 import (
-	"archive/tar"
-	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -30,31 +18,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/registry"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
-	"github.com/google/go-containerregistry/pkg/v1/match"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
-	"github.com/google/go-containerregistry/pkg/v1/types"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"github.com/sockerless/sockerless/azuresim/minibox"
-	shipped "github.com/sockerless/sockerless/backends/aca/programs"
 )
 
 // withTerraform is set by scripts/terraform-e2e, which makes what the test needs: a network and a /tmp of its own, the real
 // provider, and terraform's configuration that finds it.
 var withTerraform = flag.String("terraform", "", "type the walk-through in this `mode`, reverse, forward or deployed: see scripts/terraform-e2e")
 
-const (
-	readme    = "../backends/aca/examples/terraform/README.md"
-	hubName   = "index.docker.io" // Docker Hub's
-	variables = ` -var="location=westeurope" -var="project_name=myproject" -var="environment=staging"`
-)
+const variables = ` -var="location=westeurope" -var="project_name=myproject" -var="environment=staging"`
 
 // TestTerraform types the walk-through, command by command as its page has it, with terraform and the real azurerm provider
 // against the simulator, and looks at what is there between the steps.
@@ -110,56 +81,19 @@ type walkthrough struct {
 	steps   map[int][]string // commands that are yet to be typed
 	laptop  *shell
 	near    *shell // on the machine that runs the backend
-	hub     *http.Server
+	hub     *hub
 	home    string
 	backend []string // the environment of near
-}
-
-// deployed is the number under which the commands of the backend in Azure are, which come instead of steps 3 and 4.
-const deployed = 8
-
-// readSteps reads the commands of the page: what is indented below the heading of each step.
-func readSteps(t *testing.T) map[int][]string {
-	t.Helper()
-	page, err := os.ReadFile(readme)
-	if err != nil {
-		t.Fatal(err)
-	}
-	steps := map[int][]string{}
-	step, heading := 0, regexp.MustCompile(`^## (?:Step (\d+):)?`)
-	more := false
-	for line := range strings.Lines(string(page)) {
-		if m := heading.FindStringSubmatch(line); m != nil {
-			step, _ = strconv.Atoi(m[1]) // 0: of no step
-			if strings.HasPrefix(line, "## Without a machine for the backend") {
-				step = deployed
-			}
-		}
-		command, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "    ")
-		switch {
-		case !ok:
-			more = false
-		case step == 0:
-			t.Fatalf("the command %q belongs to no step", command)
-		case more:
-			last := &steps[step][len(steps[step])-1]
-			*last += "\n" + command
-			more = strings.HasSuffix(command, `\`)
-		default:
-			steps[step] = append(steps[step], command)
-			more = strings.HasSuffix(command, `\`)
-		}
-	}
-	if len(steps) < 7 {
-		t.Fatalf("the page has %d steps", len(steps))
-	}
-	return steps
 }
 
 // azure [flags]: starts the simulator, a Docker Hub, and the shells.
 func cmdStage(ts *testscript.TestScript, neg bool, args []string) {
 	w := walkthroughOf(ts)
-	ts.Check(w.startHub())
+	var err error
+	w.hub, err = startHub(filepath.Join(w.bin, "minibox"))
+	ts.Check(err)
+	w.trust = filepath.Join(w.dir, "authorities.pem")
+	ts.Check(os.WriteFile(w.trust, w.hub.authority, 0o600))
 	ts.Check(w.startSimulator(args))
 	secure, err := w.sim.secureURL()
 	ts.Check(err)
@@ -213,18 +147,6 @@ func appendTo(file string, text []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// answers are what a user types while a command of the page waits for it.
-var answers = []struct {
-	command *regexp.Regexp
-	answers []answer
-	fails   bool // it is ended by the user, which is no success
-}{
-	{regexp.MustCompile(`^terraform (apply|destroy)`), []answer{{regexp.MustCompile(`Enter a value:`), "yes\n"}}, false},
-	{regexp.MustCompile(`^sockerless prune`), []answer{{regexp.MustCompile(`\[y/N\]`), "y\n"}}, false},
-	{regexp.MustCompile(`^docker exec -it`), []answer{{nil, "echo terminal: $((40+2)); tty\n"}, {regexp.MustCompile(`terminal: 42`), "exit\n"}}, false},
-	{regexp.MustCompile(`^docker logs -f`), []answer{{nil, "\x03"}}, true},
-}
-
 // step N: types the commands of a step. What they say is printed.
 func cmdStep(ts *testscript.TestScript, neg bool, args []string) {
 	w := walkthroughOf(ts)
@@ -259,7 +181,7 @@ func cmdStep(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Check(w.awaitPort("127.0.0.1:9100", where))
 		case strings.HasPrefix(command, "bin/sockerless push-images"):
 			w.take(ts, where, command)
-			ts.Check(w.leadImage())
+			ts.Check(w.leadBackend())
 			w.take(ts, where, command)
 		case strings.HasSuffix(command, "&"):
 			w.take(ts, where, command)
@@ -284,77 +206,17 @@ func (w *walkthrough) take(ts *testscript.TestScript, where *shell, command stri
 	}
 }
 
-// typed types a command and the answers that it asks for.
-func typed(where *shell, command string) (string, error) {
-	for _, a := range answers {
-		if a.command.MatchString(command) {
-			out, err := where.run(command, a.answers)
-			if a.fails {
-				err = nil
-			}
-			return out, err
-		}
-	}
-	return where.run(command, nil)
-}
-
-// leadImage replaces the backend's image, as make images has left it on the laptop, by one that finds the simulator: of that the
-// module tells its app nothing.
-func (w *walkthrough) leadImage() error {
+// leadBackend leads the image that make images has left on the laptop.
+func (w *walkthrough) leadBackend() error {
 	where, err := w.laptop.run("pwd", nil)
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(strings.TrimSpace(where), "bin/images")
-	images, err := shipped.ReadLayout(dir)
-	if err != nil {
-		return err
-	}
-	i := slices.IndexFunc(images, func(n shipped.Named) bool { return n.Repository == shipped.BackendRepository })
-	led, err := w.led(images[i].Image)
-	if err != nil {
-		return err
-	}
-	made, err := layout.FromPath(dir)
-	if err != nil {
-		return err
-	}
-	named := match.Name(shipped.BackendRepository)
-	return made.ReplaceImage(led, named, layout.WithAnnotations(map[string]string{ocispec.AnnotationRefName: shipped.BackendRepository}))
-}
-
-// led is an image with the address of this cloud, and the authorities of it and of its Docker Hub.
-func (w *walkthrough) led(image v1.Image) (v1.Image, error) {
 	authorities, err := os.ReadFile(w.trust)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	const file = "authorities.pem"
-	var b bytes.Buffer
-	tape := tar.NewWriter(&b)
-	err = tape.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: file, Mode: 0o644, Size: int64(len(authorities))})
-	if err == nil {
-		_, err = tape.Write(authorities)
-	}
-	if err = errors.Join(err, tape.Close()); err != nil {
-		return nil, err
-	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil },
-		tarball.WithMediaType(types.OCILayer))
-	if err != nil {
-		return nil, err
-	}
-	if image, err = mutate.AppendLayers(image, layer); err != nil {
-		return nil, err
-	}
-	config, err := image.ConfigFile()
-	if err != nil {
-		return nil, err
-	}
-	config = config.DeepCopy()
-	config.Config.Env = append(config.Config.Env, "SOCKERLESS_ENDPOINT_URL=https://host.azuresim.internal",
-		"SOCKERLESS_CA_FILE=/"+file, "SOCKERLESS_CALLBACK_CA_FILE=/"+file)
-	return mutate.Config(image, config.Config)
+	return leadImage(filepath.Join(strings.TrimSpace(where), "bin/images"), authorities)
 }
 
 // moveNear opens the shell on the machine that runs the backend. In the virtual network it has the backend's identity, which
@@ -499,50 +361,6 @@ func cmdRights(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// startHub serves Docker Hub's alpine, which is minibox, to whoever trusts w.trust.
-func (w *walkthrough) startHub() error {
-	cert, ca, err := selfSigned(hubName)
-	if err != nil {
-		return err
-	}
-	w.trust = filepath.Join(w.dir, "authorities.pem")
-	if err := os.WriteFile(w.trust, ca, 0o600); err != nil {
-		return err
-	}
-	l, err := net.Listen("tcp", hubName+":443") // of this network alone, and no loopback: replicas look the name up too
-	if err != nil {
-		return err
-	}
-	w.hub = &http.Server{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0))), ErrorLog: log.New(io.Discard, "", 0)}
-	go w.hub.Serve(tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}})) // ends with close
-	image, err := minibox.Image(filepath.Join(w.bin, "minibox"))
-	if err != nil {
-		return err
-	}
-	tag, err := name.NewTag(hubName + "/library/alpine:latest")
-	if err != nil {
-		return err
-	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(ca)
-	return remote.Write(tag, image, remote.WithTransport(&http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}))
-}
-
-func selfSigned(host string) (tls.Certificate, []byte, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, nil, err
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		return tls.Certificate{}, nil, err
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
-}
-
 func (w *walkthrough) close() {
 	for _, s := range []*shell{w.near, w.laptop} {
 		if s != nil {
@@ -550,7 +368,7 @@ func (w *walkthrough) close() {
 		}
 	}
 	if w.hub != nil {
-		w.hub.Close()
+		w.hub.close()
 	}
 	if w.sim != nil {
 		w.sim.end(syscall.SIGTERM)
