@@ -392,7 +392,7 @@ func putApp(r *armRequest) error {
 	s := r.sim
 	environment := ""
 	if body.Properties != nil {
-		environment = body.Properties.EnvironmentID
+		environment = body.Properties.environment()
 	}
 	if err := r.requireLinks(appKind+"/write", environment, body.Identity); err != nil {
 		return err

@@ -80,6 +80,17 @@ func TestLinkedRightsComeFirst(t *testing.T) {
 			t.Errorf("PUT %s: %d %v, want %s", tc.body, status, body, tc.code)
 		}
 	}
+	// An app may name its environment the older way.
+	if err := s.sim.Assign(Assignment{who.ObjectID, "Contributor", s.world.GroupID() + "/providers/Microsoft.App/containerApps/web"}); err != nil {
+		t.Fatal(err)
+	}
+	app := s.world.GroupID() + "/providers/Microsoft.App/containerApps/web?api-version=2025-07-01"
+	for _, name := range []string{"environmentId", "managedEnvironmentId"} {
+		body := `{"properties":{"` + name + `":"` + s.world.EnvironmentID() + `"}}`
+		if status, _, answer := s.call(who, http.MethodPut, app, body); errorCode(answer) != "LinkedAuthorizationFailed" {
+			t.Errorf("PUT %s: %d %v", body, status, answer)
+		}
+	}
 }
 
 func TestExpiredSecret(t *testing.T) {
