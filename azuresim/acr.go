@@ -3,7 +3,6 @@ package azuresim
 import (
 	"crypto/subtle"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -238,7 +237,11 @@ func (g *registry) exchange(w http.ResponseWriter, r *http.Request) error {
 	if p == nil {
 		return acrTokenError(http.StatusUnauthorized, "UNAUTHORIZED", "the access token's principal does not exist")
 	}
-	if !slices.ContainsFunc(slices.Collect(maps.Keys(actionOf)), func(action string) bool { return g.may(registryUser{principal: p}, action) }) {
+	may := false
+	for action := range actionOf {
+		may = may || g.may(registryUser{principal: p}, action)
+	}
+	if !may {
 		// az acr login tells it as CONNECTIVITY_REFRESH_TOKEN_ERROR: access to the registry was denied.
 		return acrTokenError(http.StatusUnauthorized, "UNAUTHORIZED", "authentication required, visit https://aka.ms/acr/authorization for more information.")
 	}

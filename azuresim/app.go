@@ -31,14 +31,8 @@ var containerAppRoutes = []armRoute{
 
 // appBody is a container app as ARM takes and shows it; see jobBody.
 type appBody struct {
-	ID         string            `json:"id,omitempty"`
-	Name       string            `json:"name,omitempty"`
-	Type       string            `json:"type,omitempty"`
-	Location   string            `json:"location,omitempty"`
-	Tags       map[string]string `json:"tags,omitempty"`
-	SystemData *systemData       `json:"systemData,omitempty"`
-	Identity   *jobIdentity      `json:"identity,omitempty"`
-	Properties *appProperties    `json:"properties,omitempty"`
+	envelope
+	Properties *appProperties `json:"properties,omitempty"`
 }
 
 type appProperties struct {
@@ -73,29 +67,6 @@ type appConfiguration struct {
 	Dapr                 json.RawMessage `json:"dapr,omitempty"`
 }
 
-type ingress struct {
-	Fqdn                   string          `json:"fqdn,omitempty"`
-	External               bool            `json:"external"`
-	TargetPort             int32           `json:"targetPort,omitempty"`
-	ExposedPort            int32           `json:"exposedPort,omitempty"`
-	Transport              string          `json:"transport,omitempty"`
-	AllowInsecure          bool            `json:"allowInsecure"`
-	Traffic                []trafficWeight `json:"traffic,omitempty"`
-	ClientCertificateMode  string          `json:"clientCertificateMode,omitempty"`
-	CustomDomains          json.RawMessage `json:"customDomains,omitempty"`
-	IPSecurityRestrictions json.RawMessage `json:"ipSecurityRestrictions,omitempty"`
-	AdditionalPortMappings json.RawMessage `json:"additionalPortMappings,omitempty"`
-	StickySessions         json.RawMessage `json:"stickySessions,omitempty"`
-	CorsPolicy             json.RawMessage `json:"corsPolicy,omitempty"`
-}
-
-type trafficWeight struct {
-	RevisionName   string `json:"revisionName,omitempty"`
-	Weight         int32  `json:"weight,omitempty"`
-	LatestRevision bool   `json:"latestRevision,omitempty"`
-	Label          string `json:"label,omitempty"`
-}
-
 type appTemplate struct {
 	jobTemplate
 	RevisionSuffix                string          `json:"revisionSuffix,omitempty"`
@@ -119,13 +90,7 @@ func given(raw json.RawMessage) bool {
 
 // check validates everything but what depends on other resources, and fills in Azure's defaults.
 func (b *appBody) check(name string, l limits) error {
-	if err := checkName(name); err != nil {
-		return err
-	}
-	if b.Location == "" {
-		return badRequest("LocationRequired", "The location property is required for this definition.")
-	}
-	if err := checkTags(b.Tags, l); err != nil {
+	if err := b.envelope.check(name, l); err != nil {
 		return err
 	}
 	p := b.Properties
@@ -170,42 +135,6 @@ func (c *appConfiguration) check() error {
 		}
 	}
 	return c.podAccess.check()
-}
-
-func (i *ingress) check() error {
-	i.Fqdn = "" // read-only
-	if i.Transport == "" {
-		i.Transport = "Auto"
-	}
-	i.Transport = strings.ToUpper(i.Transport[:1]) + strings.ToLower(i.Transport[1:]) // as Azure answers it
-	switch {
-	case i.TargetPort < 1 || i.TargetPort > 65535:
-		return badRequest("ContainerAppInvalidIngressTargetPort", "The ingress targetPort '%d' is invalid. It must be from 1 to 65535.", i.TargetPort)
-	case !i.External:
-		return unsupported("ingress that is not external")
-	case i.Transport == "Tcp" || i.Transport == "Http2":
-		return unsupported("ingress with transport '" + i.Transport + "'")
-	case i.Transport != "Auto" && i.Transport != "Http":
-		return badRequest("ContainerAppInvalidPropertyValue", "The value '%s' of transport is invalid. Valid values are auto, http, http2, tcp.", i.Transport)
-	case i.ExposedPort != 0:
-		return badRequest("ContainerAppInvalidPropertyValue", "exposedPort must not be set with transport '%s'.", i.Transport)
-	case i.ClientCertificateMode != "" && !strings.EqualFold(i.ClientCertificateMode, "ignore"):
-		return unsupported("ingress with client certificates")
-	}
-	for what, raw := range map[string]json.RawMessage{"customDomains": i.CustomDomains, "ipSecurityRestrictions": i.IPSecurityRestrictions,
-		"additionalPortMappings": i.AdditionalPortMappings, "stickySessions": i.StickySessions, "corsPolicy": i.CorsPolicy} {
-		if given(raw) {
-			return unsupported("ingress with " + what)
-		}
-	}
-	i.CustomDomains, i.IPSecurityRestrictions, i.AdditionalPortMappings, i.StickySessions, i.CorsPolicy = nil, nil, nil, nil, nil
-	if len(i.Traffic) == 0 {
-		i.Traffic = []trafficWeight{{Weight: 100, LatestRevision: true}}
-	}
-	if len(i.Traffic) != 1 || i.Traffic[0].Weight != 100 || !i.Traffic[0].LatestRevision {
-		return unsupported("traffic to other revisions than the latest")
-	}
-	return nil
 }
 
 func (t *appTemplate) check(c *appConfiguration) error {
@@ -413,17 +342,15 @@ func putApp(r *armRequest) error {
 	if s.runtime == nil {
 		return armErrorf(http.StatusNotImplemented, "UnsupportedBySimulator", "azuresim was started without a runtime for replicas.")
 	}
-	// What is read-only comes back from clients that change what they have read; it is dropped.
-	body.ID, body.Name, body.Type, body.SystemData = "", "", "", nil
+	body.dropReadOnly()
 	*p = appProperties{EnvironmentID: p.EnvironmentID, ManagedEnvironmentID: p.ManagedEnvironmentID, WorkloadProfileName: p.WorkloadProfileName,
 		Configuration: p.Configuration, Template: p.Template}
 
-	key, now, status := strings.ToLower(r.appID()), armTime(time.Now()), http.StatusOK
+	key, status := strings.ToLower(r.appID()), http.StatusOK
 	a := s.apps[key]
 	if a == nil {
 		status = http.StatusCreated
-		a = &app{sim: s, id: r.appID(), name: r.vars["app"],
-			system: systemData{CreatedBy: r.who.ClientID, CreatedByType: "Application", CreatedAt: now}}
+		a = &app{sim: s, id: r.appID(), name: r.vars["app"]}
 	} else if err := a.accepts(p); err != nil {
 		return err
 	}
@@ -433,7 +360,7 @@ func putApp(r *armRequest) error {
 	}
 	s.apps[key] = a
 	a.body, a.state = body, stateInProgress
-	a.system.LastModifiedBy, a.system.LastModifiedByType, a.system.LastModifiedAt = r.who.ClientID, "Application", now
+	a.system.put(r.who)
 	op := r.begin(nil, func(failure *armError) {
 		a.state, a.pending = stateSucceeded, nil
 		if failure != nil {

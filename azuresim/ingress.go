@@ -2,6 +2,7 @@ package azuresim
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,9 +14,69 @@ import (
 // ownSuffix is that of every name of this cloud: a replica's resolver leads all of them to the simulator.
 const ownSuffix = "azuresim.internal"
 
-// inDomain tells whether a name is one of the cloud's own, which only the simulator answers for.
-func (s *Simulator) inDomain(name string) bool {
+// ownName tells whether a name is one of the cloud's own, which only the simulator answers for.
+func ownName(name string) bool {
 	return strings.HasSuffix(strings.ToLower(name), "."+ownSuffix)
+}
+
+// ingress is the way to an app from outside.
+type ingress struct {
+	Fqdn                   string          `json:"fqdn,omitempty"`
+	External               bool            `json:"external"`
+	TargetPort             int32           `json:"targetPort,omitempty"`
+	ExposedPort            int32           `json:"exposedPort,omitempty"`
+	Transport              string          `json:"transport,omitempty"`
+	AllowInsecure          bool            `json:"allowInsecure"`
+	Traffic                []trafficWeight `json:"traffic,omitempty"`
+	ClientCertificateMode  string          `json:"clientCertificateMode,omitempty"`
+	CustomDomains          json.RawMessage `json:"customDomains,omitempty"`
+	IPSecurityRestrictions json.RawMessage `json:"ipSecurityRestrictions,omitempty"`
+	AdditionalPortMappings json.RawMessage `json:"additionalPortMappings,omitempty"`
+	StickySessions         json.RawMessage `json:"stickySessions,omitempty"`
+	CorsPolicy             json.RawMessage `json:"corsPolicy,omitempty"`
+}
+
+type trafficWeight struct {
+	RevisionName   string `json:"revisionName,omitempty"`
+	Weight         int32  `json:"weight,omitempty"`
+	LatestRevision bool   `json:"latestRevision,omitempty"`
+	Label          string `json:"label,omitempty"`
+}
+
+func (i *ingress) check() error {
+	i.Fqdn = "" // read-only
+	if i.Transport == "" {
+		i.Transport = "Auto"
+	}
+	i.Transport = strings.ToUpper(i.Transport[:1]) + strings.ToLower(i.Transport[1:]) // as Azure answers it
+	switch {
+	case i.TargetPort < 1 || i.TargetPort > 65535:
+		return badRequest("ContainerAppInvalidIngressTargetPort", "The ingress targetPort '%d' is invalid. It must be from 1 to 65535.", i.TargetPort)
+	case !i.External:
+		return unsupported("ingress that is not external")
+	case i.Transport == "Tcp" || i.Transport == "Http2":
+		return unsupported("ingress with transport '" + i.Transport + "'")
+	case i.Transport != "Auto" && i.Transport != "Http":
+		return badRequest("ContainerAppInvalidPropertyValue", "The value '%s' of transport is invalid. Valid values are auto, http, http2, tcp.", i.Transport)
+	case i.ExposedPort != 0:
+		return badRequest("ContainerAppInvalidPropertyValue", "exposedPort must not be set with transport '%s'.", i.Transport)
+	case i.ClientCertificateMode != "" && !strings.EqualFold(i.ClientCertificateMode, "ignore"):
+		return unsupported("ingress with client certificates")
+	}
+	for what, raw := range map[string]json.RawMessage{"customDomains": i.CustomDomains, "ipSecurityRestrictions": i.IPSecurityRestrictions,
+		"additionalPortMappings": i.AdditionalPortMappings, "stickySessions": i.StickySessions, "corsPolicy": i.CorsPolicy} {
+		if given(raw) {
+			return unsupported("ingress with " + what)
+		}
+	}
+	i.CustomDomains, i.IPSecurityRestrictions, i.AdditionalPortMappings, i.StickySessions, i.CorsPolicy = nil, nil, nil, nil, nil
+	if len(i.Traffic) == 0 {
+		i.Traffic = []trafficWeight{{Weight: 100, LatestRevision: true}}
+	}
+	if len(i.Traffic) != 1 || i.Traffic[0].Weight != 100 || !i.Traffic[0].LatestRevision {
+		return unsupported("traffic to other revisions than the latest")
+	}
+	return nil
 }
 
 // serveIngress answers what is asked of an environment's default domain: the apps there. It tells false if nothing is.
@@ -91,7 +152,7 @@ func (s *Simulator) serveTunnel(w http.ResponseWriter, r *http.Request) {
 		conn.Close() // a client waits for the answer before it says more
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	go func() { // ends with the tunnel
 		select {
@@ -103,8 +164,8 @@ func (s *Simulator) serveTunnel(w http.ResponseWriter, r *http.Request) {
 	forward(ctx, conn, func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", https) })
 }
 
-// newIngress is what passes requests on to a port of a replica, WebSockets included.
-func newIngress(replica Replica, port uint16) *httputil.ReverseProxy {
+// newProxy makes what passes requests on to a port of a replica, WebSockets included.
+func newProxy(replica Replica, port uint16) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.SetURL(&url.URL{Scheme: "http", Host: "replica"})

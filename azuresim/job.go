@@ -15,23 +15,8 @@ import (
 // jobBody is a job as ARM takes and shows it. Only what the simulator honours or refuses by name is in it; anything
 // else is an unknown property.
 type jobBody struct {
-	ID         string            `json:"id,omitempty"`
-	Name       string            `json:"name,omitempty"`
-	Type       string            `json:"type,omitempty"`
-	Location   string            `json:"location,omitempty"`
-	Tags       map[string]string `json:"tags,omitempty"`
-	SystemData *systemData       `json:"systemData,omitempty"`
-	Identity   *jobIdentity      `json:"identity,omitempty"`
-	Properties *jobProperties    `json:"properties,omitempty"`
-}
-
-type systemData struct {
-	CreatedBy          string `json:"createdBy,omitempty"`
-	CreatedByType      string `json:"createdByType,omitempty"`
-	CreatedAt          string `json:"createdAt,omitempty"`
-	LastModifiedBy     string `json:"lastModifiedBy,omitempty"`
-	LastModifiedByType string `json:"lastModifiedByType,omitempty"`
-	LastModifiedAt     string `json:"lastModifiedAt,omitempty"`
+	envelope
+	Properties *jobProperties `json:"properties,omitempty"`
 }
 
 type jobIdentity struct {
@@ -178,13 +163,7 @@ func unsupported(what string) error {
 
 // check validates everything but what depends on other resources, and fills in Azure's defaults.
 func (b *jobBody) check(name string, l limits) error {
-	if err := checkName(name); err != nil {
-		return err
-	}
-	if b.Location == "" {
-		return badRequest("LocationRequired", "The location property is required for this definition.")
-	}
-	if err := checkTags(b.Tags, l); err != nil {
+	if err := b.envelope.check(name, l); err != nil {
 		return err
 	}
 	p := b.Properties
@@ -205,30 +184,6 @@ func checkProfile(name string) error {
 		return nil
 	}
 	return badRequest("WorkloadProfileNotFound", "The workload profile '%s' was not found in the environment.", name)
-}
-
-func checkName(name string) error {
-	if len(name) >= 2 && len(name) <= 32 && jobName.MatchString(name) {
-		return nil
-	}
-	return badRequest("ContainerAppInvalidName", "Invalid ContainerApp name '%s'. A name must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character and cannot have '--'. The length must not be more than 32 characters.", name)
-}
-
-func checkTags(tags map[string]string, l limits) error {
-	if len(tags) > l.tags {
-		return badRequest("TooManyTags", "The resource has %d tags, which exceeds the maximum of %d.", len(tags), l.tags)
-	}
-	for k, v := range tags {
-		switch {
-		case k == "" || len(k) > l.tagName:
-			return badRequest("InvalidTagNameLength", "The tag name '%.40s' is empty or longer than %d characters.", k, l.tagName)
-		case strings.ContainsAny(k, tagForbidden):
-			return badRequest("InvalidTagNameCharacters", "The tag names '%s' have reserved characters '<,>,%%,&,\\,?,/' or control characters.", k)
-		case len(v) > l.tagValue:
-			return badRequest("InvalidTagValueLength", "The value of tag '%s' is longer than %d characters.", k, l.tagValue)
-		}
-	}
-	return nil
 }
 
 func (c *jobConfiguration) check() error {

@@ -8,7 +8,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 )
 
 // Provisioning states of a job.
@@ -194,17 +193,14 @@ func (r *armRequest) provision(body jobBody, accepted int) error {
 		identity: body.Identity, access: &body.Properties.Configuration.podAccess, template: body.Properties.Template}); err != nil {
 		return err
 	}
-	// What is read-only comes back from clients that change what they have read; it is dropped.
-	body.ID, body.Name, body.Type, body.SystemData = "", "", "", nil
+	body.dropReadOnly()
 	p := body.Properties
 	p.ProvisioningState, p.RunningState, p.OutboundIPAddresses, p.EventStreamEndpoint = "", "", nil, ""
 
 	key := strings.ToLower(r.jobID())
-	now := armTime(time.Now())
 	j := s.jobs[key]
 	if j == nil {
-		j = &job{sim: s, id: r.jobID(), name: r.vars["job"],
-			system: systemData{CreatedBy: r.who.ClientID, CreatedByType: "Application", CreatedAt: now}}
+		j = &job{sim: s, id: r.jobID(), name: r.vars["job"]}
 		s.jobs[key] = j
 	} else {
 		if err := j.busy(); err != nil {
@@ -218,7 +214,7 @@ func (r *armRequest) provision(body jobBody, accepted int) error {
 		}
 	}
 	j.body, j.state = body, stateInProgress
-	j.system.LastModifiedBy, j.system.LastModifiedByType, j.system.LastModifiedAt = r.who.ClientID, "Application", now
+	j.system.put(r.who)
 	op := r.begin(nil, func(failure *armError) {
 		j.state, j.pending = stateSucceeded, nil
 		if failure != nil {

@@ -168,7 +168,7 @@ func (v *revision) probe(ctx context.Context, replica Replica) {
 		if ctx.Err() != nil || !v.active {
 			return
 		}
-		v.proxy = newIngress(replica, port)
+		v.proxy = newProxy(replica, port)
 		for _, older := range a.revisions[:slices.Index(a.revisions, v)] {
 			older.deactivate(older.template.grace())
 		}

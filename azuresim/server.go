@@ -54,7 +54,7 @@ func (s *Simulator) Serve(l Listen) (*Server, error) {
 			return nil, fmt.Errorf("cannot listen on %s: the simulator is no security boundary and listens on loopback only", *addr)
 		}
 	}
-	authority, err := openAuthority(s.dir, s.inDomain)
+	authority, err := openAuthority(s.dir, ownName)
 	if err != nil {
 		return nil, err
 	}
