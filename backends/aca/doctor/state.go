@@ -4,13 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"maps"
 	"net/http"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 
 	"github.com/sockerless/sockerless/backends/aca"
+	"github.com/sockerless/sockerless/backends/aca/tablestore"
 )
 
 func hasState(o *Options) bool { return o.State != "" }
@@ -18,18 +17,9 @@ func hasState(o *Options) bool { return o.State != "" }
 // checkState reads, changes and deletes an entity that is not there. The table itself is made by the backend.
 func checkState(ctx context.Context, p *patient) Finding {
 	address := p.cloud.TableURL(p.opt.State)
-	options := p.cloud.Options()
-	services := maps.Clone(options.Cloud.Services)
-	if services == nil {
-		services = map[cloud.ServiceName]cloud.ServiceConfiguration{}
-	}
-	if _, known := services[aztables.ServiceName]; !known { // one for all storage
-		services[aztables.ServiceName] = cloud.ServiceConfiguration{Audience: "https://storage.azure.com"}
-	}
-	options.Cloud.Services = services
-	table, err := aztables.NewClient(address, p.cloud.Credential(), &aztables.ClientOptions{ClientOptions: options})
+	table, err := tablestore.NewClient(address, p.cloud.Credential(), p.cloud.Options())
 	if err != nil {
-		return fail("cannot open table %s: %v", address, err)
+		return fail("%v", err)
 	}
 	entity, err := json.Marshal(map[string]string{"PartitionKey": p.probe, "RowKey": p.probe})
 	if err != nil {

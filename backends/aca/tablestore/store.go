@@ -85,20 +85,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Waiting == nil {
 		o.Waiting = func(string) {}
 	}
-	services := maps.Clone(o.Client.Cloud.Services)
-	if services == nil {
-		services = map[cloud.ServiceName]cloud.ServiceConfiguration{}
-	}
-	if _, known := services[aztables.ServiceName]; !known { // the SDK asks for it, and uses the same for all storage
-		services[aztables.ServiceName] = cloud.ServiceConfiguration{Audience: "https://storage.azure.com"}
-	}
-	o.Client.Cloud.Services = services
 	o.Client.Retry = policy.RetryOptions{
 		MaxRetries: 5, RetryDelay: 100 * time.Millisecond, MaxRetryDelay: o.Term / 6, TryTimeout: o.Term / 3,
 	}
-	table, err := aztables.NewClient(o.URL, o.Credential, &aztables.ClientOptions{ClientOptions: o.Client})
+	table, err := NewClient(o.URL, o.Credential, o.Client)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open table %s: %w", o.URL, err)
+		return nil, err
 	}
 	s := &Store{
 		opt: o, log: o.Logger, table: table, id: rand.Text(),
@@ -109,6 +101,23 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	go s.commits() // ends when Close closes s.writes
 	return s, nil
+}
+
+// NewClient returns the SDK's client of the table at url, in the cloud of the options.
+func NewClient(url string, credential azcore.TokenCredential, o azcore.ClientOptions) (*aztables.Client, error) {
+	services := maps.Clone(o.Cloud.Services)
+	if services == nil {
+		services = map[cloud.ServiceName]cloud.ServiceConfiguration{}
+	}
+	if _, known := services[aztables.ServiceName]; !known { // the SDK asks for it, and uses the same for all storage
+		services[aztables.ServiceName] = cloud.ServiceConfiguration{Audience: "https://storage.azure.com"}
+	}
+	o.Cloud.Services = services
+	table, err := aztables.NewClient(url, credential, &aztables.ClientOptions{ClientOptions: o})
+	if err != nil {
+		return nil, fmt.Errorf("cannot open table %s: %w", url, err)
+	}
+	return table, nil
 }
 
 // Lost is closed when this process may not act on the state any more: another one has the lease, or may have it. Reason
