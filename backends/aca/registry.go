@@ -2,17 +2,17 @@ package aca
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/containers/azcontainerregistry"
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -107,21 +107,11 @@ const tokenMargin = 5 * time.Minute
 
 // expiry reads when a token ends; it is the registry's to verify, not ours. What cannot be read has ended.
 func expiry(token string) time.Time {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
+	var claims jwt.RegisteredClaims
+	if _, _, err := jwt.NewParser().ParseUnverified(token, &claims); err != nil || claims.ExpiresAt == nil {
 		return time.Time{}
 	}
-	body, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return time.Time{}
-	}
-	var claims struct {
-		Expires int64 `json:"exp"`
-	}
-	if json.Unmarshal(body, &claims) != nil {
-		return time.Time{}
-	}
-	return time.Unix(claims.Expires, 0)
+	return claims.ExpiresAt.Time
 }
 
 // Push writes an image into a repository of the registry if it is not there, tagged by its digest, and returns its
@@ -171,13 +161,5 @@ func (r *Registry) push(ctx context.Context, repository string, image v1.Image) 
 // registryStatus says whether a registry answered with one of these statuses.
 func registryStatus(err error, statuses ...int) bool {
 	refused, ok := errors.AsType[*transport.Error](err)
-	if !ok {
-		return false
-	}
-	for _, s := range statuses {
-		if refused.StatusCode == s {
-			return true
-		}
-	}
-	return false
+	return ok && slices.Contains(statuses, refused.StatusCode)
 }

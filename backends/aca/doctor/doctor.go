@@ -8,6 +8,7 @@ package doctor
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"iter"
@@ -183,7 +184,7 @@ func checkSettings(ctx context.Context, p *patient) Finding {
 	if err := p.aca.Usable(); err != nil {
 		return fail("%v", err)
 	}
-	p.probe, p.permissions = jobPrefix+randomHex(), map[string]*permissions{}
+	p.probe, p.permissions = jobPrefix+strings.ToLower(rand.Text()[:8]), map[string]*permissions{}
 	return ok("everything that a backend needs is set")
 }
 

@@ -163,7 +163,7 @@ func (w *ward) lines(all bool) []string {
 
 var (
 	digest = regexp.MustCompile(`sha256:[0-9a-f]{64}`)
-	job    = regexp.MustCompile(`sl-doctor-[0-9a-f]{8}`)
+	job    = regexp.MustCompile(`sl-doctor-[a-z2-7]{8}`)
 	local  = regexp.MustCompile(`127\.0\.0\.1:[0-9]+->`)
 	skew   = regexp.MustCompile(`clock is (5[0-9]m[0-9]+s|1h0m[0-9]+s|[45][0-9]s|1m[0-9]+s) `) // an answer may be on its way for seconds
 )

@@ -160,6 +160,11 @@ func (p *patient) tried(ctx context.Context, r right) ([]string, error) {
 // jobsVersion is the api-version of the calls about jobs.
 const jobsVersion = "2025-01-01"
 
+// groupID is the ARM id of the resource group.
+func (p *patient) groupID() string {
+	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s", p.config.Subscription, p.config.ResourceGroup)
+}
+
 func (p *patient) jobPath() string {
 	return p.groupID() + "/providers/Microsoft.App/jobs/" + p.probe
 }

@@ -10,13 +10,12 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// refName is the annotation by which an OCI layout names its images: here by their repositories.
-const refName = "org.opencontainers.image.ref.name"
-
 // WriteLayout makes both images of the programs in a folder and puts them into dir as an OCI layout, in place of what was
-// there: dir holds the one or the other, never a part. A dir that is no layout is left alone and is an error.
+// there: dir holds the one or the other, never a part. The layout names them by their repositories. A dir that is no layout
+// is left alone and is an error.
 func WriteLayout(dir, programs string) (err error) {
 	agent, err := os.ReadFile(filepath.Join(programs, Agent))
 	if err != nil {
@@ -51,7 +50,7 @@ func WriteLayout(dir, programs string) (err error) {
 		return err
 	}
 	for _, repository := range []string{AgentRepository, BackendRepository} { // in order: the index has the same bytes every time
-		if err := to.AppendImage(made[repository], layout.WithAnnotations(map[string]string{refName: repository})); err != nil {
+		if err := to.AppendImage(made[repository], layout.WithAnnotations(map[string]string{ocispec.AnnotationRefName: repository})); err != nil {
 			return err
 		}
 	}
@@ -86,7 +85,7 @@ func ReadLayout(dir string) ([]Named, error) {
 	}
 	var all []Named
 	for _, d := range manifest.Manifests {
-		repository := d.Annotations[refName]
+		repository := d.Annotations[ocispec.AnnotationRefName]
 		if repository != AgentRepository && repository != BackendRepository {
 			continue
 		}
