@@ -418,7 +418,7 @@ func (d *Driver) Runs(ctx context.Context) iter.Seq2[driver.Run, error] {
 
 // runOf reads a job's tags; ours is false for a job that is not this instance's, or no longer there.
 func (d *Driver) runOf(job *armappcontainers.Job) (run driver.Run, ours bool) {
-	if job == nil || job.Name == nil || tag(job, tagManagedBy) != managedBy || tag(job, tagInstance) != d.instance {
+	if job == nil || job.Name == nil || tag(job, TagManagedBy) != ManagedBy || tag(job, TagInstance) != d.instance {
 		return run, false
 	}
 	if p := job.Properties; p != nil && p.ProvisioningState != nil && *p.ProvisioningState == armappcontainers.JobProvisioningStateDeleting {

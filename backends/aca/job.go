@@ -29,15 +29,15 @@ const (
 	agentPort     = "9111"
 )
 
-// The tags of a job.
+// The tags of a job: TagManagedBy, which is ManagedBy, says that it is Sockerless's, and TagInstance whose of these.
 const (
-	tagManagedBy = "managed-by"
-	tagInstance  = "sockerless-backend"
+	TagManagedBy = "managed-by"
+	TagInstance  = "sockerless-backend"
+	ManagedBy    = "sockerless"
+
 	tagContainer = "sockerless-container"
 	tagRun       = "sockerless-run"
 	tagName      = "sockerless-name"
-
-	managedBy = "sockerless"
 )
 
 // runVariable tells an agent, and anybody who reads an execution's template, which start this is.
@@ -236,8 +236,8 @@ func (d *Driver) job(spec driver.Spec, agentImage string) (armappcontainers.Job,
 
 func (d *Driver) tags(spec driver.Spec) map[string]*string {
 	return map[string]*string{
-		tagManagedBy: to.Ptr(managedBy),
-		tagInstance:  to.Ptr(d.instance),
+		TagManagedBy: to.Ptr(ManagedBy),
+		TagInstance:  to.Ptr(d.instance),
 		tagContainer: to.Ptr(spec.Container),
 		tagRun:       to.Ptr(spec.ID),
 		tagName:      to.Ptr(spec.Name[:min(len(spec.Name), 256)]), // ARM's limit of a tag's value

@@ -30,13 +30,13 @@ func (d *Driver) Jobs(ctx context.Context) iter.Seq2[Job, error] {
 				return
 			}
 			for _, job := range page.Value {
-				if job == nil || job.Name == nil || tag(job, tagManagedBy) != managedBy {
+				if job == nil || job.Name == nil || tag(job, TagManagedBy) != ManagedBy {
 					continue
 				}
 				if p := job.Properties; p == nil || p.EnvironmentID == nil || !strings.EqualFold(*p.EnvironmentID, d.config.EnvironmentID()) {
 					continue
 				}
-				j := Job{Name: *job.Name, Container: tag(job, tagContainer), Called: tag(job, tagName), Instance: tag(job, tagInstance)}
+				j := Job{Name: *job.Name, Container: tag(job, tagContainer), Called: tag(job, tagName), Instance: tag(job, TagInstance)}
 				if s := job.SystemData; s != nil && s.CreatedAt != nil {
 					j.Made = *s.CreatedAt
 				}

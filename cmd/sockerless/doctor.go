@@ -32,26 +32,21 @@ func examine(ctx context.Context, args []string, stdout io.Writer) error {
 	if wrong != nil {
 		return usageError{wrong}
 	}
-	var failed []string
-	for f := range doctor.Examine(ctx, doctor.Options{Azure: config.Azure, State: config.State, Addr: config.Addr, Quick: *quick}) {
-		fmt.Fprintln(stdout, printable(f.String()))
-		if f.Level == doctor.Fail {
-			failed = append(failed, f.Check)
-		}
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return ill(failed)
+	return tellFindings(ctx, doctor.Options{Azure: config.Azure, State: config.State, Addr: config.Addr, Quick: *quick}, stdout, true)
 }
 
 // examineQuickly is the quick part, before a backend starts: it tells what is not in order, and refuses where containers would
 // not run.
 func examineQuickly(ctx context.Context, config *server.Config, stderr io.Writer) error {
+	return tellFindings(ctx, doctor.Options{Azure: config.Azure, State: config.State, Quick: true}, stderr, false)
+}
+
+// tellFindings writes what the doctor finds, what is in order too if all is set. Its error names the checks that failed.
+func tellFindings(ctx context.Context, o doctor.Options, w io.Writer, all bool) error {
 	var failed []string
-	for f := range doctor.Examine(ctx, doctor.Options{Azure: config.Azure, State: config.State, Quick: true}) {
-		if f.Level != doctor.OK {
-			fmt.Fprintln(stderr, printable(f.String()))
+	for f := range doctor.Examine(ctx, o) {
+		if all || f.Level != doctor.OK {
+			fmt.Fprintln(w, printable(f.String()))
 		}
 		if f.Level == doctor.Fail {
 			failed = append(failed, f.Check)
@@ -60,11 +55,6 @@ func examineQuickly(ctx context.Context, config *server.Config, stderr io.Writer
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return ill(failed)
-}
-
-// ill is the error of failed checks; nil if there are none.
-func ill(failed []string) error {
 	switch len(failed) {
 	case 0:
 		return nil

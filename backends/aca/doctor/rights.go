@@ -192,7 +192,7 @@ func checkJobs(ctx context.Context, p *patient) Finding {
 func (p *patient) incomplete(identity string) map[string]any {
 	job := map[string]any{
 		"location": p.config.Location,
-		"tags":     map[string]string{"managed-by": "sockerless", "sockerless-backend": instance},
+		"tags":     map[string]string{aca.TagManagedBy: aca.ManagedBy, aca.TagInstance: instance},
 		"properties": map[string]any{
 			"environmentId": p.config.EnvironmentID(), "configuration": map[string]any{"triggerType": "Manual", "replicaTimeout": 60},
 		},
