@@ -1,12 +1,14 @@
 // Package azuresim plays the Azure APIs that Sockerless uses, on loopback, so that the real Azure SDK and the real
 // driver run against it unchanged.
 //
-// A Simulator is one http.Handler for everything: Azure Resource Manager with Microsoft.App jobs, their executions, container
-// apps of one replica with their ingress, and environments, and with what Terraform makes around them (groups, networks, private DNS zones, workspaces, storage accounts
-// and shares, registries, identities, role assignments), which is kept until the simulator ends; Entra's token endpoint and the managed identity endpoint; Log Analytics queries of every
-// workspace; Table storage of every account; OCI registries behind ACR's token flow, each at an address of its own; the cloud's metadata document. Serve gives it addresses for http and https, and a DNS zone in which
-// executions have names. What runs the replicas is a Runtime, see package azuresim/runtime. Nothing here knows the
-// driver: the two must not share their mistakes.
+// A Simulator is one http.Handler for everything: Azure Resource Manager with Microsoft.App jobs, their executions,
+// container apps of one replica with their ingress, and environments, and with what Terraform makes around them (groups,
+// networks, private DNS zones, workspaces, storage accounts and shares, registries, identities, role assignments), which is
+// kept until the simulator ends; Entra's token endpoint and the managed identity endpoint; Log Analytics queries of every
+// workspace; Table storage of every account; OCI registries behind ACR's token flow, each at an address of its own; the
+// cloud's metadata document. Serve gives it addresses for http and https, and a DNS zone in which executions have names.
+// What runs the replicas is a Runtime, see package azuresim/runtime. Nothing here knows the driver: the two must not share
+// their mistakes.
 //
 // It is strict: api-version, token audience and role assignments are checked on every call, an unknown property is
 // refused, and so are names, tags, CPU and memory, secrets, identities and registries that Azure would refuse, in

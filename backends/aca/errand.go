@@ -24,8 +24,9 @@ type ErrandResult struct {
 }
 
 // Errand runs the agent's program once with args, in a job of its own of this name, which is told where the backend is as
-// the job of a container is. It returns when the program has ended, when Azure has said twice why it does not begin (ErrNotBegun), or when
-// ctx is done: these are errors. The job is deleted before Errand returns, in every case; an error says so if it is not.
+// the job of a container is. It returns when the program has ended, when Azure has said twice why it does not begin
+// (ErrNotBegun), or when ctx is done: these are errors. The job is deleted before Errand returns, in every case; an error
+// says so if it is not.
 func (d *Driver) Errand(ctx context.Context, name string, args ...string) (result ErrandResult, err error) {
 	if err := d.Usable(); err != nil {
 		return result, err

@@ -1,9 +1,9 @@
 // Command azurermstub is a Terraform provider that knows the schema of hashicorp/azurerm and does nothing else.
 //
 // With it `make terraform-check` validates our module and runs its tests in seconds, where the real provider takes a
-// quarter of an hour to build. It serves recorded schemas, the files that AZURERM_SCHEMA lists as PATH lists folders. It finds attributes and
-// blocks that azurerm does not have, that are missing or of another type, and no more: which values azurerm takes is not
-// in a schema, so the module's own validations have to know that.
+// quarter of an hour to build. It serves recorded schemas, the files that AZURERM_SCHEMA lists as PATH lists folders. It
+// finds attributes and blocks that azurerm does not have, that are missing or of another type, and no more: which values
+// azurerm takes is not in a schema, so the module's own validations have to know that.
 package main
 
 import (

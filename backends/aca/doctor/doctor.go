@@ -207,8 +207,8 @@ func status(err error) (httpStatus int, code string) {
 	return 0, ""
 }
 
-// call makes a request of Azure Resource Manager and reads its answer into result, unless that is nil. An answer that is no success is
-// an *azcore.ResponseError.
+// call makes a request of Azure Resource Manager and reads its answer into result, unless that is nil. An answer that is no
+// success is an *azcore.ResponseError.
 func (p *patient) call(ctx context.Context, method, path, version string, body, result any) error {
 	url := path
 	if strings.HasPrefix(path, "/") {

@@ -18,8 +18,8 @@ import (
 )
 
 // TestTerraformBackendEnv reads what the Terraform module tells a backend as the walk-through does, by eval in a shell, and
-// as the backend does. The files are the module's output backend_env without and with all that can be set, and with deploy_backend: terraform test
-// compares it with them.
+// as the backend does. The files are the module's output backend_env without and with all that can be set, and with
+// deploy_backend: terraform test compares it with them.
 func TestTerraformBackendEnv(t *testing.T) {
 	for _, file := range []string{"backend_env.sh", "backend_env_all.sh", "backend_env_deployed.sh"} {
 		t.Run(file, func(t *testing.T) { checkBackendEnv(t, "../terraform/tests/"+file) })
