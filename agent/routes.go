@@ -40,12 +40,7 @@ func (a *Agent) handler() http.Handler {
 	wire.HandleDownload(files, protocol.PathPack, a.pack)
 	wire.HandleFeed(files, protocol.PathChanges, a.changes)
 	wire.HandleCall(files, protocol.PathSize, a.size)
-	limited := make(turns, fileTurns).handle(files)
-	for _, path := range []string{
-		protocol.PathStat, protocol.PathRead, protocol.PathWrite, protocol.PathExport, protocol.PathPack, protocol.PathChanges, protocol.PathSize,
-	} {
-		m.Handle("POST "+path, limited)
-	}
+	m.Handle("POST /", make(turns, fileTurns).handle(files)) // all that is not above
 	return m
 }
 
