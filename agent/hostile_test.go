@@ -115,8 +115,8 @@ func TestAgentOutlivesAForkBomb(t *testing.T) {
 		}
 		return errors.New("the events have ended")
 	})
-	if n := processesOf(uid); n != 1 {
-		t.Errorf("%d processes of the user are there, want the agent", n)
+	if pids := processesOf(t, uid); len(pids) != 1 {
+		t.Errorf("processes %v of the user are there, want the agent", pids)
 	}
 }
 
@@ -124,9 +124,13 @@ func TestAgentOutlivesAForkBomb(t *testing.T) {
 // nothing else waits.
 func TestAgentOutlivesAForkBombAndAHangingFile(t *testing.T) {
 	b, _ := bombed(t)
-	file := filepath.Join(t.TempDir(), "hangs")
-	os.Chmod(filepath.Dir(filepath.Dir(file)), 0o755)
-	os.Chmod(filepath.Dir(file), 0o755)
+	dir := t.TempDir()
+	for _, d := range []string{filepath.Dir(dir), dir} { // the agent's user is to come in
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := filepath.Join(dir, "hangs")
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -166,81 +170,6 @@ func TestAgentOutlivesAForkBombAndAHangingFile(t *testing.T) {
 		}
 		return all
 	})
-}
-
-// bombed is an agent beside as many processes as its user may have.
-func bombed(t *testing.T) (b *box, uid int) {
-	t.Helper()
-	needsRoot(t)
-	uid = 50000 + os.Getpid()%10000 // of nobody else, for the limit is the user's
-	b = newBox(t, boxOptions{
-		credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)},
-		wrap:       []string{"sh", "-c", `ulimit -p 80; exec "$0"`},
-	})
-	res := b.start(protocol.StartRequest{
-		Process: sh("(while sleep 1000 & do :; done) 2>/dev/null; (while sleep 1000 & do :; done) 2>/dev/null; echo full; exec sleep 1000"), Linger: time.Minute,
-	})
-	t.Cleanup(func() { killSession(uid, res.Pid) }) // an agent that has died has left all of it
-	b.comesTo("the bomb is full", func(ctx context.Context) error {
-		for r, err := range b.Logs(ctx, protocol.LogsRequest{Follow: true}) {
-			if err != nil || strings.Contains(string(r.Data), "full") {
-				return err
-			}
-		}
-		return errors.New("the log has ended")
-	})
-	return b, uid
-}
-
-// comesTo does something with the agent that takes a minute at most. A link outlives its other end for longer: an agent
-// that dies meanwhile ends f's context, and the test.
-func (b *box) comesTo(what string, f func(context.Context) error) {
-	b.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	failed := make(chan error, 1)
-	go func() { failed <- f(ctx) }() // ends with ctx at the latest
-	select {
-	case err := <-failed:
-		if err != nil {
-			b.t.Fatalf("it does not come to this: %s: %v", what, err)
-		}
-	case <-b.ended:
-		cancel()
-		<-failed
-		b.t.Fatalf("the agent has ended before %s: %v", what, b.cmd.ProcessState)
-	}
-}
-
-// killSession kills the processes of a user in a session.
-func killSession(uid, session int) {
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || !ofUser(pid, uid) {
-			continue
-		}
-		if sid, err := unix.Getsid(pid); err == nil && sid == session {
-			syscall.Kill(pid, syscall.SIGKILL)
-		}
-	}
-}
-
-// processesOf counts the living processes of a user.
-func processesOf(uid int) (n int) {
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		if pid, err := strconv.Atoi(e.Name()); err == nil && ofUser(pid, uid) {
-			n++
-		}
-	}
-	return n
-}
-
-// ofUser says whether a process lives and is a user's.
-func ofUser(pid, uid int) bool {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	return err == nil && strings.Contains(string(status), fmt.Sprintf("\nUid:\t%d\t", uid)) && !strings.Contains(string(status), "State:\tZ")
 }
 
 // A process that stops what sets the ulimits of an exec has that exec refused, and holds up nothing for longer than that.
@@ -325,4 +254,75 @@ func TestStrangersAtTheAgentsPort(t *testing.T) {
 	if _, err := b.State(b.ctx()); err != nil {
 		t.Error(err)
 	}
+}
+
+// bombed is an agent beside as many processes as its user may have.
+func bombed(t *testing.T) (b *box, uid int) {
+	t.Helper()
+	needsRoot(t)
+	uid = 50000 + os.Getpid()%10000 // of nobody else, for the limit is the user's
+	b = newBox(t, boxOptions{
+		credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)},
+		wrap:       []string{"sh", "-c", `ulimit -p 80; exec "$0"`},
+	})
+	res := b.start(protocol.StartRequest{
+		Process: sh("(while sleep 1000 & do :; done) 2>/dev/null; (while sleep 1000 & do :; done) 2>/dev/null; echo full; exec sleep 1000"), Linger: time.Minute,
+	})
+	t.Cleanup(func() { // an agent that has died has left all of it
+		for _, pid := range processesOf(t, uid) {
+			if session, err := unix.Getsid(pid); err == nil && session == res.Pid {
+				syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+	})
+	b.comesTo("the bomb is full", func(ctx context.Context) error {
+		for r, err := range b.Logs(ctx, protocol.LogsRequest{Follow: true}) {
+			if err != nil || strings.Contains(string(r.Data), "full") {
+				return err
+			}
+		}
+		return errors.New("the log has ended")
+	})
+	return b, uid
+}
+
+// comesTo does something with the agent that takes a minute at most. A link outlives its other end for longer: an agent
+// that dies meanwhile ends f's context, and the test.
+func (b *box) comesTo(what string, f func(context.Context) error) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	failed := make(chan error, 1)
+	go func() { failed <- f(ctx) }() // ends with ctx at the latest
+	select {
+	case err := <-failed:
+		if err != nil {
+			b.t.Fatalf("it does not come to this: %s: %v", what, err)
+		}
+	case <-b.ended:
+		cancel()
+		<-failed
+		b.t.Fatalf("the agent has ended before %s: %v", what, b.cmd.ProcessState)
+	}
+}
+
+// processesOf are the living processes of a user.
+func processesOf(t *testing.T, uid int) (pids []int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := fmt.Sprintf("\nUid:\t%d\t", uid)
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		status, err := os.ReadFile(filepath.Join("/proc", e.Name(), "status")) // it may have ended
+		if err == nil && strings.Contains(string(status), mark) && !strings.Contains(string(status), "State:\tZ") {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
