@@ -16,12 +16,11 @@ const feedBuffer = 64 << 10
 
 var feedWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, feedBuffer) }}
 
-// feedWriter batches frames: a record after a pause goes out at once, records in a burst go out together, and so do those of
-// a list.
+// feedWriter batches frames: a record after a pause goes out at once, records in a burst go out together.
 type feedWriter struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
-	list    bool
+	list    bool // nobody waits for a record: none is flushed before the end
 
 	mu      sync.Mutex
 	buf     *bufio.Writer // nil after stop
@@ -100,22 +99,18 @@ func (f *feedWriter) fail(err error) {
 
 func (f *feedWriter) end() { f.write(frameEnd, nil) } //nolint:errcheck // as above
 
-// stop flushes and makes sure that no timer touches the response after the handler has returned.
+// stop passes on what is left, and makes sure that no timer touches the response after the handler has returned.
 func (f *feedWriter) stop() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.timer != nil {
 		f.timer.Stop()
 	}
-	switch {
-	case f.err != nil || !f.started:
-	case f.list:
+	if f.err == nil && f.started {
 		if f.buf.Buffered() == f.sent { // all of it: it needs no chunks
 			f.w.Header().Set("Content-Length", strconv.Itoa(f.sent))
 		}
-		f.err = f.buf.Flush()
-	default:
-		f.flush() // kept in f.err
+		f.err = f.buf.Flush() // and net/http flushes the rest when the handler has returned
 	}
 	f.buf.Reset(nil)
 	feedWriters.Put(f.buf)
