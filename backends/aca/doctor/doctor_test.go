@@ -126,7 +126,7 @@ func (w *ward) heal(opt doctor.Options) {
 	w.undo, w.opt = nil, opt
 }
 
-// put makes a call of ARM as the operator, without looking at the answer.
+// put makes a call of ARM as the operator.
 func (w *ward) put(id, body string) {
 	w.t.Helper()
 	token, err := w.sim.Token(w.sim.Operator(), "https://management.azure.com")
