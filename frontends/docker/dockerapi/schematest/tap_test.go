@@ -2,6 +2,7 @@ package schematest_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -60,7 +61,8 @@ func tapped(t *testing.T, h http.HandlerFunc) (socket string, end func() []strin
 	}
 }
 
-// ask sends raw requests on one connection, half-closes it, and returns all that is answered.
+// ask sends raw requests on one connection, half-closes it, and returns all that is answered. It reads while it sends: an
+// answer may be more than the sockets on the way hold.
 func ask(t *testing.T, socket, requests string) string {
 	t.Helper()
 	conn, err := net.Dial("unix", socket)
@@ -68,14 +70,16 @@ func ask(t *testing.T, socket, requests string) string {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := io.WriteString(conn, requests); err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.(*net.UnixConn).CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
+	sent := make(chan error, 1)
+	go func() { // ends with the connection
+		_, err := io.WriteString(conn, requests)
+		sent <- errors.Join(err, conn.(*net.UnixConn).CloseWrite())
+	}()
 	b, err := io.ReadAll(conn)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-sent; err != nil {
 		t.Fatal(err)
 	}
 	return string(b)
@@ -141,7 +145,7 @@ func TestTapPassesBytes(t *testing.T) {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprint(w, `[{"State":3}]`)
 	})
-	long := strings.Repeat("0123456789", 1<<16)
+	long := strings.Repeat("0123456789", 1<<18)
 	list := "GET /v1.50/containers/json HTTP/1.1\r\nHost: docker\r\n\r\n"
 	got := ask(t, socket, list+list+"POST /v1.50/exec/x/start HTTP/1.1\r\nHost: docker\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n"+long)
 	if !strings.HasSuffix(got, "\r\n\r\n"+long) {
