@@ -209,7 +209,8 @@ func exitCode(err error) (int, error) {
 }
 
 var (
-	longID  = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
+	// A sum, which has the same form and is the same each time, is what sha256sum has written: "SUM  -".
+	longID  = regexp.MustCompile(`\b[0-9a-f]{64}\b(  -)?`)
 	shortID = regexp.MustCompile(`\b[0-9a-f]{12}\b`)
 	instant = regexp.MustCompile(`\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`)
 	// dockerd's errors show where it keeps a container's files.
@@ -221,7 +222,12 @@ var (
 // same replaces what is another each time.
 func (s *Session) same(text, own, dir string) string {
 	text = strings.NewReplacer(own, "N", s.box, "BOX", dir, "DIR", s.host.Addr, "HOST").Replace(text)
-	text = longID.ReplaceAllString(text, "ID")
+	text = longID.ReplaceAllStringFunc(text, func(id string) string {
+		if strings.HasSuffix(id, "  -") {
+			return id
+		}
+		return "ID"
+	})
 	text = shortID.ReplaceAllString(text, "ID")
 	text = rootfs.ReplaceAllString(text, "ROOT")
 	text = instant.ReplaceAllString(text, "TIME")
