@@ -115,8 +115,10 @@ var attachCases = []Case{
 	},
 	{
 		Group: "attach", Name: "16 MB",
-		Script: `docker run -di --name $N $IMAGE sh -c 'read a; seq 2222222' >/dev/null; echo go | docker attach $N | sha256sum`,
-		Want:   Answer{Out: "0e11f54db0da60468dcbffdb93474db59fb6fbae7b2753e064beb6898866cc9f  -\n"},
+		Script: `docker run -di --name $N $IMAGE sh -c 'read a; seq 2222222' >/dev/null
+			mkfifo in; docker attach $N <in | sha256sum & exec 3>in
+			echo go >&3; wait $!`, // the end of stdin would end the attach
+		Want: Answer{Out: "0e11f54db0da60468dcbffdb93474db59fb6fbae7b2753e064beb6898866cc9f  -\n"},
 	},
 
 	{
