@@ -160,7 +160,7 @@ func (r *rig) open() {
 
 func (r *rig) close() {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := r.e.Close(ctx); err != nil {
 		r.t.Error(err)
@@ -272,7 +272,7 @@ func (r *rig) logs(id string, opt sockerless.LogOptions) string {
 
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if f() {
 			return
 		}

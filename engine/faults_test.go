@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"net"
 	"strings"
@@ -27,6 +28,7 @@ type faulty struct {
 	remove func(context.Context, driver.Run) error
 	dial   func(context.Context, driver.Run) (net.Conn, error)
 	runs   func(context.Context) iter.Seq2[driver.Run, error]
+	status func(context.Context, driver.Run) (driver.Status, error)
 	calls  struct{ start, status, stop, runs atomic.Int64 }
 }
 
@@ -52,6 +54,12 @@ func (f *faulty) Start(ctx context.Context, spec driver.Spec) (driver.Run, error
 
 func (f *faulty) Status(ctx context.Context, run driver.Run) (driver.Status, error) {
 	f.calls.status.Add(1)
+	f.mu.Lock()
+	fault := f.status
+	f.mu.Unlock()
+	if fault != nil {
+		return fault(ctx, run)
+	}
 	return f.Driver.Status(ctx, run)
 }
 
@@ -306,8 +314,8 @@ func TestNoAgent(t *testing.T) {
 	t.Parallel()
 	for _, late := range []bool{false, true} {
 		o := rigOptions{mem: memdriver.Options{StartGrace: 300 * time.Millisecond}}
-		if late {
-			o.engine.StartWait = 50 * time.Millisecond
+		if late { // by far, also where a timer of 50 ms is late
+			o.mem.StartGrace, o.engine.StartWait = 4*time.Second, 50*time.Millisecond
 		}
 		r, f := newFaulty(t, o)
 		f.inject(func(f *faulty) {
@@ -324,7 +332,7 @@ func TestNoAgent(t *testing.T) {
 		if !late {
 			refused(t, err, sockerless.EINTERNAL)
 		}
-		const want = "its agent did not answer within 300ms"
+		want := fmt.Sprint("its agent did not answer within ", o.mem.StartGrace)
 		if u := wait(); u.ExitCode != 125 || strings.Contains(u.Error, want) != late {
 			t.Errorf("wait: %+v", u)
 		}
@@ -339,16 +347,19 @@ func TestNoAgent(t *testing.T) {
 func TestAgentKilled(t *testing.T) {
 	modes(t, func(t *testing.T, reverse bool) {
 		r, _ := newFaulty(t, rigOptions{reverse: reverse})
-		id := r.create(sh("echo before; sleep 0.3; kill -9 $PPID; sleep 600"))
+		gated, open := gate(t)
+		id := r.create(counter(t, gated+"[ $n = 1 ] && kill -9 $PPID; exec sleep 600"))
 		wait := r.wait(id, docker.WaitConditionNextExit)
 		r.start(id)
+		eventually(t, "it has begun", func() bool { return r.logs(id, sockerless.LogOptions{Tail: -1}) != "" })
+		open()
 		if u := wait(); u.ExitCode != 137 {
 			t.Errorf("wait: %+v", u)
 		}
 		if st := r.find(id).State; !strings.Contains(st.Error, "the agent's word on the exit did not come") {
 			t.Errorf("state: %+v", st)
 		}
-		if got := r.logs(id, sockerless.LogOptions{Tail: -1}); got != "before\n" {
+		if got := r.logs(id, sockerless.LogOptions{Tail: -1}); got != "run 1\n" {
 			t.Errorf("logs %q", got)
 		}
 		r.start(id) // in a new execution
@@ -359,9 +370,12 @@ func TestAgentKilled(t *testing.T) {
 func TestSilentAgent(t *testing.T) {
 	t.Parallel()
 	r, f := newFaulty(t, rigOptions{mem: memdriver.Options{StopGrace: 100 * time.Millisecond}})
-	id := r.create(sh("sleep 0.3; kill -STOP $PPID; sleep 600"))
+	gated, open := gate(t)
+	id := r.create(sh(gated + "kill -STOP $PPID; sleep 600"))
 	r.start(id)
-	time.Sleep(600 * time.Millisecond)
+	agent := r.agentOf(id)
+	open()
+	eventually(t, "the agent stands still", func() bool { return processState(agent) == "T" })
 	grace := 100 * time.Millisecond
 	if err := r.b.Containers.Stop(t.Context(), id, sockerless.StopOptions{Grace: &grace}); err != nil {
 		t.Fatal(err)

@@ -15,12 +15,12 @@ import (
 	"github.com/sockerless/sockerless/engine/store"
 )
 
-// checked is a container with a check that fails while a file is there.
+// checked is a container with a check that fails while a file is there, and else writes a line into the file's neighbour.
 func (r *rig) checked(interval time.Duration) (id, flag string) {
 	r.t.Helper()
 	flag = filepath.Join(r.t.TempDir(), "flag")
 	c := sh("exec sleep 1000")
-	c.Healthcheck = &docker.HealthConfig{Test: []string{"CMD-SHELL", "test ! -e " + flag}, Interval: interval, Retries: 1}
+	c.Healthcheck = &docker.HealthConfig{Test: []string{"CMD-SHELL", "test ! -e " + flag + " && echo >>" + flag + ".well"}, Interval: interval, Retries: 1}
 	id = r.create(c)
 	r.start(id)
 	return id, flag
@@ -97,8 +97,12 @@ func TestHealthOverARestartOfTheBackend(t *testing.T) {
 
 				// There and back: both changes are told.
 				restart(func() {
+					os.Remove(flag + ".well")
 					os.Remove(flag)
-					time.Sleep(300 * time.Millisecond)
+					eventually(t, "a check has gone well, and another one", func() bool {
+						lines, _ := os.ReadFile(flag + ".well")
+						return len(lines) > 1
+					})
 					os.WriteFile(flag, nil, 0o644)
 				})
 				eventually(t, "both are told", is("healthy unhealthy healthy unhealthy"))
@@ -196,9 +200,13 @@ func TestHealthThatCannotBeStored(t *testing.T) {
 // A probe that is faster than the answer to the start, and an end that comes as fast.
 func TestHealthOfAShortLife(t *testing.T) {
 	r := newRig(t, rigOptions{})
-	c := sh("exec sleep 0.2")
-	c.Healthcheck = &docker.HealthConfig{Test: []string{"CMD", "true"}, Interval: time.Millisecond}
 	for range 5 {
+		looks := filepath.Join(t.TempDir(), "looks")
+		if err := os.WriteFile(looks, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		c := sh("while [ $(wc -l <" + looks + ") -lt 5 ]; do :; done")
+		c.Healthcheck = &docker.HealthConfig{Test: []string{"CMD-SHELL", "echo >>" + looks}, Interval: time.Millisecond}
 		id := r.create(c)
 		exit := r.wait(id, docker.WaitConditionNextExit)
 		r.start(id)

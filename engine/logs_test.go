@@ -87,7 +87,7 @@ func TestLostRecordsAreTold(t *testing.T) {
 				lines, _ := r.logged(id)
 				return len(lines) == 50002
 			})
-			time.Sleep(500 * time.Millisecond) // until it is acknowledged too
+			time.Sleep(3 * time.Second) // until it is acknowledged too
 			r.close()
 			test.lose(filepath.Join(r.dir, "logs", id), r)
 			if test.away {

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	docker "github.com/moby/moby/api/types/container"
+
+	"github.com/sockerless/sockerless"
 )
 
 // TestPausedOverRestart: a container stays paused when the backend ends and comes again, and is not told to be so twice.
@@ -12,6 +14,7 @@ func TestPausedOverRestart(t *testing.T) {
 		r := newRig(t, rigOptions{reverse: reverse})
 		id := r.create(sh("trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done"))
 		r.start(id)
+		eventually(t, "its trap is set", func() bool { return r.logs(id, sockerless.LogOptions{Tail: -1}) == "ready\n" })
 		for _, action := range []func() error{
 			func() error { return r.b.Containers.Pause(t.Context(), id) },
 			func() error { return r.b.Containers.Unpause(t.Context(), id) },

@@ -251,10 +251,13 @@ func TestCrashAtTheExit(t *testing.T) {
 	modes(t, func(t *testing.T, reverse bool) {
 		r, _ := newFaulty(t, rigOptions{reverse: reverse})
 		m := withStore(r)
-		id := r.create(sh("echo words; sleep 0.2; exit 9"))
+		gated, open := gate(t)
+		id := r.create(sh("echo words; " + gated + "exit 9"))
 		r.start(id)
 		m.left.Store(0)
-		time.Sleep(500 * time.Millisecond)
+		open()
+		eventually(t, "the exit is to be stored", func() bool { return m.left.Load() < 0 })
+		time.Sleep(100 * time.Millisecond) // for what must not come
 		if st := r.find(id).State; st.Status != docker.StateRunning {
 			t.Errorf("what is not stored is told: %+v", st)
 		}
@@ -320,11 +323,18 @@ func TestReplicaRunAgain(t *testing.T) {
 			return f.Driver.Start(ctx, spec)
 		}
 	})
-	id := r.create(sh("echo once; sleep 0.2; kill -9 $PPID; sleep 600"))
+	gated, open := gate(t)
+	id := r.create(sh(gated + "kill -9 $PPID; sleep 600"))
 	wait := r.wait(id, docker.WaitConditionNextExit)
 	r.start(id)
-	spec := <-specs
-	time.Sleep(500 * time.Millisecond)
+	spec, agent := <-specs, r.agentOf(id)
+	f.inject(func(f *faulty) { // the execution goes on
+		f.status = func(context.Context, driver.Run) (driver.Status, error) {
+			return driver.Status{Phase: driver.PhaseRunning}, nil
+		}
+	})
+	open()
+	eventually(t, "the first replica is gone", func() bool { s := processState(agent); return s == "" || s == "Z" })
 	l, err := link.Dial(t.Context(), link.Target{URL: r.server.URL + "/agent"}, link.Identity{
 		Role: link.Agent, ID: spec.ID, Secret: spec.Secret, Hello: link.Hello{Execution: r.find(id).Run.Execution, BootID: "again"},
 	}, link.Options{})
@@ -339,6 +349,7 @@ func TestReplicaRunAgain(t *testing.T) {
 	if st := r.find(id).State; !strings.Contains(st.Error, "took the replica away and ran it again") {
 		t.Errorf("state: %+v", st)
 	}
+	f.inject(func(f *faulty) { f.status = nil })
 	eventually(t, "the execution is stopped", func() bool { return f.calls.stop.Load() == 1 })
 	<-l.Done()
 	server.Close()

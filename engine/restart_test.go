@@ -111,12 +111,12 @@ func TestRestartPolicy(t *testing.T) {
 	})
 }
 
-// until the pause before a restart is long.
+// untilRestarting waits until the pause before a restart is so long that much can be asked in it.
 func (r *rig) untilRestarting(id string) {
 	r.t.Helper()
 	eventually(r.t, "it is restarting for long", func() bool {
 		c := r.find(id)
-		return c.State.Status == docker.StateRestarting && c.RestartCount >= 6 // 3.2 s
+		return c.State.Status == docker.StateRestarting && c.RestartCount >= 8 // 12.8 s
 	})
 }
 
@@ -180,7 +180,7 @@ func TestRestarting(t *testing.T) {
 			if st := r.find(id).State; st.Status != docker.StateExited || st.ExitCode != 1 {
 				t.Errorf("state %+v", st)
 			}
-			if n := r.find(id).RestartCount; n < 6 {
+			if n := r.find(id).RestartCount; n < 8 {
 				t.Errorf("%d restarts", n)
 			}
 			r.start(id) // in place
@@ -390,9 +390,11 @@ func TestStopWhileItWaitsForTheCloud(t *testing.T) {
 				gated, open := gate(t)
 				id := r.create(counter(t, gated+"[ $n = 1 ] && kill -9 $PPID; exec sleep 600"), policy("always"))
 				r.start(id)
-				asked, answer := f.slowStart()
-				open()
+				answer := make(chan struct{})
 				if placed {
+					var asked chan struct{}
+					asked, answer = f.slowStart()
+					open()
 					<-asked
 				} else {
 					f.inject(func(f *faulty) {
@@ -400,6 +402,7 @@ func TestStopWhileItWaitsForTheCloud(t *testing.T) {
 							return driver.Run{}, errors.New("cannot start job x: no answer")
 						}
 					})
+					open()
 					eventually(t, "the pause is long", func() bool { return r.find(id).RestartCount >= 5 })
 				}
 				wait := r.wait(id, docker.WaitConditionNotRunning)
@@ -596,7 +599,7 @@ func TestStartWhileItIsRestarted(t *testing.T) {
 	select {
 	case err := <-started:
 		refused(t, err, sockerless.ENOTMODIFIED)
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second): // less than a start waits
 		t.Error("a start waits for the policy's")
 	}
 	close(answer)

@@ -84,6 +84,15 @@ func (r *rig) agentOf(id string) int {
 	return pid
 }
 
+// processState is the letter that ps shows, or nothing if there is no such process.
+func processState(pid int) (state string) {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(status)) {
+		fmt.Sscanf(line, "State: %s", &state)
+	}
+	return state
+}
+
 func resident(t *testing.T, pid int) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
