@@ -47,7 +47,9 @@ func Run(t *testing.T, open func(*testing.T) *Target) {
 			for _, one := range group.tests {
 				t.Run(one.name, func(t *testing.T) {
 					t.Parallel()
-					one.f(&session{T: t, Target: target, b: target.Backend})
+					ctx, cancel := context.WithTimeout(t.Context(), limit)
+					defer cancel()
+					one.f(&session{T: t, Target: target, b: target.Backend, ctx: ctx})
 				})
 			}
 		})
@@ -63,11 +65,18 @@ type test struct {
 type session struct {
 	*testing.T
 	*Target
-	b *sockerless.Backend
+	b   *sockerless.Backend
+	ctx context.Context
 }
 
-// patience is for what comes by itself, over any cloud.
-const patience = 90 * time.Second
+// Context ends before a test that hangs keeps its package from telling what failed.
+func (s *session) Context() context.Context { return s.ctx }
+
+// patience is for what comes by itself, over any cloud; limit is for a whole test.
+const (
+	patience = 90 * time.Second
+	limit    = 5 * time.Minute
+)
 
 func unique(prefix string) string {
 	return prefix + "-" + strconv.FormatUint(rand.Uint64(), 36)
@@ -169,8 +178,14 @@ func (s *session) attach(id string, opt sockerless.AttachOptions) sockerless.Ses
 	if err != nil {
 		s.Fatal(err)
 	}
-	s.Cleanup(func() { session.Close() })
+	s.bound(session)
 	return session
+}
+
+// bound closes a session with its test, at the latest.
+func (s *session) bound(session sockerless.Session) {
+	stop := context.AfterFunc(s.ctx, func() { session.Close() })
+	s.Cleanup(func() { stop(); session.Close() })
 }
 
 var bothStreams = sockerless.AttachOptions{Stdout: true, Stderr: true}

@@ -277,17 +277,19 @@ var networking = []test{
 		}
 		opt := sockerless.EventOptions{Since: since, Filters: sockerless.Filters{"network": {id[:12]}, "type": {"network"}}}
 		s.same("actions", s.tell(opt, events.ActionDestroy), []string{"create", "connect", "disconnect", "destroy"})
-		opt.Filters = sockerless.Filters{"network": {name}, "event": {"connect"}}
+		opt.Filters, opt.Until = sockerless.Filters{"network": {name}, "event": {"connect"}}, time.Now()
+		found := 0
 		for m, err := range s.b.System.Events(s.Context(), opt) {
 			if err != nil {
 				s.Fatal(err)
 			}
+			found++
 			a := m.Actor.Attributes
 			if m.Actor.ID != id || a["name"] != name || a["type"] != "bridge" || a["container"] != c {
 				s.Errorf("event %+v", m)
 			}
-			break
 		}
+		s.same("events by name", found, 1)
 	}},
 }
 

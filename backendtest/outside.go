@@ -88,10 +88,22 @@ var logging = []test{
 		}
 	}},
 	{"follow from the last lines", func(s *session) {
-		id := s.create(script("echo 1; echo 2; echo ready; sleep 0.5; echo 3"))
+		id := s.create(script("echo 1; echo 2; echo ready; read go; echo 3"), openStdin)
+		attached := s.attach(id, sockerless.AttachOptions{Stdin: true})
 		s.start(id)
 		s.awaitLog(id, "ready")
-		s.same("followed", s.logs(id, sockerless.LogOptions{Tail: 1, Follow: true}), "ready\n3\n")
+		got := ""
+		for rec, err := range s.b.Containers.Logs(s.Context(), id, sockerless.LogOptions{Stdout: true, Tail: 1, Follow: true}) {
+			if err != nil {
+				s.Fatal(err)
+			}
+			if got += string(rec.Data); got == "ready\n" {
+				if _, err := io.WriteString(attached, "\n"); err != nil {
+					s.Fatal(err)
+				}
+			}
+		}
+		s.same("followed", got, "ready\n3\n")
 	}},
 	{"follow of what does not run ends", func(s *session) {
 		id := s.create(script("true"))
@@ -278,14 +290,17 @@ var files = []test{
 		if err != nil {
 			s.Fatal(err)
 		}
+		found := false
 		for img, err := range s.b.Images.List(s.Context(), sockerless.ImageListOptions{All: true}) {
 			if err != nil {
 				s.Fatal(err)
 			}
 			if img.ID == s.find(id).Image {
+				found = true
 				s.same("size", *size, sockerless.ContainerSize{Whole: img.Size})
 			}
 		}
+		s.same("its image is listed", found, true)
 		_, err = s.b.Containers.Size(s.Context(), "nobody")
 		s.refused(err, sockerless.ENOTFOUND, "No such container: nobody")
 	}},
@@ -369,15 +384,18 @@ var eventing = []test{
 		opt := sockerless.EventOptions{Since: since, Filters: sockerless.Filters{"container": {id}}}
 		s.same("actions", s.tell(opt, events.ActionDestroy), []string{"create", "start", "die", "destroy"})
 		opt.Filters = sockerless.Filters{"label": {l + "=1"}, "event": {"die"}, "type": {"container"}}
+		opt.Until = time.Now()
+		found := 0
 		for m, err := range s.b.System.Events(s.Context(), opt) {
 			if err != nil {
 				s.Fatal(err)
 			}
+			found++
 			if m.Actor.Attributes["exitCode"] != "3" || m.Actor.ID != id || m.Actor.Attributes["image"] != s.Image || m.TimeNano == 0 {
 				s.Errorf("event %+v", m)
 			}
-			break
 		}
+		s.same("events by label", found, 1)
 	}},
 	{"as they happen", func(s *session) {
 		l := unique("live")

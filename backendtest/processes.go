@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	docker "github.com/moby/moby/api/types/container"
@@ -115,31 +116,39 @@ var running = []test{
 		}
 	}},
 	{"several at a time", func(s *session) {
-		done := make(chan string, 8)
-		for i := range cap(done) {
-			go func() { // ends with the container
-				id := s.create(script(fmt.Sprintf("echo %d; exit %d", i, i)))
-				exit := s.wait(id, docker.WaitConditionNextExit)
-				if err := s.b.Containers.Start(s.Context(), id); err != nil {
-					done <- err.Error()
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				res, err := s.b.Containers.Create(s.Context(), s.request(script(fmt.Sprintf("echo %d; exit %d", i, i))))
+				if err != nil {
+					s.Error(err)
 					return
 				}
-				if u := exit(); u.ExitCode != i {
-					done <- fmt.Sprintf("container %d ended with %d", i, u.ExitCode)
+				s.cleanup(res.ID)
+				if err := s.b.Containers.Start(s.Context(), res.ID); err != nil {
+					s.Error(err)
 					return
 				}
-				if got := s.logs(id, everything); got != fmt.Sprintf("%d\n", i) {
-					done <- fmt.Sprintf("container %d wrote %q", i, got)
-					return
+				exited := false
+				for u, err := range s.b.Containers.Wait(s.Context(), res.ID, docker.WaitConditionNotRunning) {
+					exited = exited || u.Exited && u.ExitCode == i
+					if err != nil || u.Exited && !exited {
+						s.Errorf("container %d ended as %+v, %v", i, u, err)
+					}
 				}
-				done <- ""
-			}()
+				var got []byte
+				for rec, err := range s.b.Containers.Logs(s.Context(), res.ID, sockerless.LogOptions{Stdout: true, Tail: -1}) {
+					if err != nil {
+						s.Error(err)
+					}
+					got = append(got, rec.Data...)
+				}
+				if !exited || string(got) != fmt.Sprintf("%d\n", i) {
+					s.Errorf("container %d has ended: %v, and wrote %q", i, exited, got)
+				}
+			})
 		}
-		for range cap(done) {
-			if text := <-done; text != "" {
-				s.Error(text)
-			}
-		}
+		all.Wait()
 	}},
 }
 
@@ -234,14 +243,17 @@ var attaching = []test{
 		s.same("stderr", stderr, "err\n")
 	}},
 	{"with logs: no hole and no repetition at the seam", func(s *session) {
-		id := s.create(script("i=0; while [ $i -lt 2000 ]; do echo $i; i=$((i+1)); [ $((i%100)) = 0 ] && sleep 0.02; done"))
+		seen := "/tmp/" + unique("seen")
+		id := s.create(script("i=0; while :; do echo $i; i=$((i+1)); [ $((i%100)) = 0 ] && sleep 0.02 && [ -e " + seen + " ] && break; done; rm " + seen))
 		s.start(id)
 		s.awaitLog(id, "\n500\n")
 		opt := bothStreams
 		opt.Logs = true
-		stdout, _ := s.read(s.attach(id, opt), false)
+		attached := s.attach(id, opt)
+		s.execute(id, "touch "+seen)
+		stdout, _ := s.read(attached, false)
 		var want strings.Builder
-		for i := range 2000 {
+		for i := range max(600, strings.Count(stdout, "\n")) {
 			fmt.Fprintln(&want, i)
 		}
 		if stdout != want.String() {

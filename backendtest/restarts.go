@@ -20,7 +20,7 @@ func (s *session) inPause(id string) {
 	s.Helper()
 	s.eventually("it is restarting for long", func() bool {
 		c := s.find(id)
-		return c.State.Status == docker.StateRestarting && c.RestartCount >= 6
+		return c.State.Status == docker.StateRestarting && c.RestartCount >= 8 // 12.8 s
 	})
 }
 

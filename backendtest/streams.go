@@ -29,7 +29,7 @@ func (s *session) begin(id string, config sockerless.ExecConfig) (string, socker
 	if err != nil {
 		s.Fatal(err)
 	}
-	s.Cleanup(func() { session.Close() })
+	s.bound(session)
 	return x, session
 }
 
@@ -194,6 +194,7 @@ var streaming = []test{
 					s.Error(err)
 					return
 				}
+				s.bound(session)
 				go func() { // ends with the process, which reads it all
 					if _, err := io.WriteString(session, in); err == nil {
 						session.CloseWrite() //nolint:errcheck // what has come back tells
