@@ -22,7 +22,7 @@ func (d *daemon) webSocket(path string) *websocket.Conn {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(patience))
 	return conn
 }
 
@@ -57,9 +57,11 @@ func TestAttachWebSocket(t *testing.T) {
 			id := d.create("", `{"Image":"busybox:latest","Cmd":["sh","-c","head -c 4; echo err >&2; head -c 320000; sleep .1; printf end"],"OpenStdin":true,"Tty":`+c.tty+`}`)
 			conn := d.webSocket(c.version + "/containers/" + id + "/attach/ws?stream=1&stdin=1&stdout=1&stderr=1")
 			d.want("POST", "/containers/"+id+"/start", nil, 204, "")
-			conn.WriteMessage(websocket.TextMessage, []byte("one\n"))
-			conn.WriteMessage(websocket.PingMessage, nil)
-			conn.WriteMessage(websocket.BinaryMessage, []byte(big))
+			go func() { // ends with the connection; what comes back may be more than the sockets on the way hold
+				conn.WriteMessage(websocket.TextMessage, []byte("one\n"))
+				conn.WriteMessage(websocket.PingMessage, nil)
+				conn.WriteMessage(websocket.BinaryMessage, []byte(big))
+			}()
 			got := messages(t, conn, c.kind)
 			// The streams are two pipes: how they interleave is the kernel's to say.
 			if want := "one\n" + big + "end"; strings.Replace(got, "err\n", "", 1) != want || len(got) != len(want)+4 {
@@ -76,9 +78,7 @@ func TestAttachWebSocket(t *testing.T) {
 			t.Fatalf("%q, %v", b, err)
 		}
 		conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, ""), time.Now().Add(5*time.Second))
-		for d.state(id) != container.StateExited { // its only input is over
-			time.Sleep(10 * time.Millisecond)
-		}
+		eventually(t, "it ends, for its only input is over", func() bool { return d.state(id) == container.StateExited })
 		if _, _, err := conn.ReadMessage(); err == nil {
 			t.Error("there is more")
 		}

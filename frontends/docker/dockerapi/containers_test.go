@@ -35,6 +35,7 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer attached.Close()
+	attached.Conn.SetDeadline(time.Now().Add(patience))
 	if kind, ok := attached.MediaType(); !ok || kind != "application/vnd.docker.multiplexed-stream" {
 		t.Errorf("media type %q", kind)
 	}
@@ -53,7 +54,7 @@ func TestRun(t *testing.T) {
 		}
 	case err := <-wait.Error:
 		t.Error(err)
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("the wait does not end")
 	}
 	if _, err := c.ContainerRemove(ctx, "web", client.ContainerRemoveOptions{}); err != nil {
@@ -66,7 +67,6 @@ func TestWaitHeaders(t *testing.T) {
 	d := start(t)
 	d.create("c", `{"Image":"busybox:latest","Cmd":["sh","-c","exit 3"]}`)
 	conn := d.dial()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
 	io.WriteString(conn, "POST /containers/c/wait?condition=next-exit HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n")
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
@@ -245,6 +245,7 @@ func TestExec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Conn.SetDeadline(time.Now().Add(patience))
 	io.WriteString(s.Conn, "typed\n")
 	s.CloseWrite()
 	stdout, stderr := demux(t, s.Reader)

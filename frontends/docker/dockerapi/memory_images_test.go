@@ -205,12 +205,13 @@ func (m memSystem) Events(ctx context.Context, opt sockerless.EventOptions) iter
 			yield(events.Message{}, sockerless.Errorf(sockerless.EINVALID, "invalid filter 'bad'"))
 			return
 		}
-		defer context.AfterFunc(ctx, m.changed.Broadcast)()
+		defer context.AfterFunc(ctx, m.wake)()
 		m.mu.Lock()
 		next := len(m.events)
 		if !opt.Since.IsZero() {
 			next = 0
 		}
+		m.followers++
 		m.mu.Unlock()
 		for {
 			m.mu.Lock()

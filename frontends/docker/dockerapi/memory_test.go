@@ -48,6 +48,7 @@ type memory struct {
 	archive    []byte // of the latest import, load or write
 	sizes      []sockerless.TerminalSize
 	psArgs     string
+	followers  int // of events, from now on
 
 	statsOptions []sockerless.StatsOptions
 	written      *sockerless.WriteOptions
@@ -70,7 +71,7 @@ func newMemory(t testing.TB) *memory {
 	t.Cleanup(func() {
 		m.mu.Lock()
 		for _, c := range m.containers {
-			if c.cmd != nil && c.State.Status == container.StateRunning {
+			if c.cmd != nil && c.State.Pid != 0 { // paused, perhaps
 				c.cmd.Process.Kill()
 			}
 		}
@@ -78,6 +79,13 @@ func newMemory(t testing.TB) *memory {
 		m.children.Wait()
 	})
 	return m
+}
+
+// wake has those that wait look at their contexts. It takes the lock: who has looked and does not wait yet would miss it.
+func (m *memory) wake() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.changed.Broadcast()
 }
 
 func (m *memory) backend() *sockerless.Backend {
@@ -426,7 +434,7 @@ func (m memContainers) Wait(ctx context.Context, ref string, condition container
 		if !yield(sockerless.WaitUpdate{}, nil) {
 			return
 		}
-		defer context.AfterFunc(ctx, m.changed.Broadcast)()
+		defer context.AfterFunc(ctx, m.wake)()
 		m.mu.Lock()
 		for ctx.Err() == nil {
 			s := c.State
@@ -488,7 +496,7 @@ func (m memContainers) Stats(ctx context.Context, ref string, opt sockerless.Sta
 
 func (m memContainers) Logs(ctx context.Context, ref string, opt sockerless.LogOptions) iter.Seq2[sockerless.LogRecord, error] {
 	return func(yield func(sockerless.LogRecord, error) bool) {
-		defer context.AfterFunc(ctx, m.changed.Broadcast)()
+		defer context.AfterFunc(ctx, m.wake)()
 		for next := 0; ; {
 			m.mu.Lock()
 			c, err := m.find(ref)

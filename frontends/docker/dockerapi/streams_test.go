@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -73,7 +74,6 @@ func compress(t *testing.T, how string, data []byte) []byte {
 func (d *daemon) hijacked(request string) (*http.Response, *bufio.Reader, io.ReadWriteCloser) {
 	d.t.Helper()
 	conn := d.dial()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
 	if _, err := io.WriteString(conn, request); err != nil {
 		d.t.Fatal(err)
 	}
@@ -146,17 +146,26 @@ func TestExecFraming(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var e struct{ ID string }
-			d.json("POST", "/containers/c/exec", `{"Cmd":["sh","-c","printf out; sleep .1; printf err >&2"],"AttachStdout":true,"AttachStderr":true,"Tty":`+c.create+`}`, 201, &e)
+			d.json("POST", "/containers/c/exec", `{"Cmd":["sh","-c","printf out; read x; printf err >&2"],"AttachStdin":true,"AttachStdout":true,"AttachStderr":true,"Tty":`+c.create+`}`, 201, &e)
 			body := `{"Tty":` + c.start + `}`
-			resp, r, _ := d.hijacked("POST /exec/" + e.ID + "/start HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: " + itoa(len(body)) + "\r\n\r\n" + body)
+			resp, r, conn := d.hijacked("POST /exec/" + e.ID + "/start HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: " + itoa(len(body)) + "\r\n\r\n" + body)
 			if resp.StatusCode != 101 {
 				t.Fatal(resp.Status)
 			}
+			head := make([]byte, len("out"))
+			if c.start == "false" {
+				head = make([]byte, 8+len("out"))
+			}
+			if _, err := io.ReadFull(r, head); err != nil {
+				t.Fatal(err)
+			}
+			io.WriteString(conn, "\n")
+			all := io.MultiReader(bytes.NewReader(head), r)
 			var got string
 			if c.create == "true" && c.start == "false" {
-				got, _ = demux(t, r) // how many frames is the kernel's to say
+				got, _ = demux(t, all) // how many frames is the kernel's to say
 			} else {
-				b, err := io.ReadAll(r)
+				b, err := io.ReadAll(all)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -186,7 +195,9 @@ func TestExecCut(t *testing.T) {
 	d.want("GET", "/exec/"+e.ID+"/json", nil, 503, "the session of exec "+e.ID[:12]+" was cut off")
 	d.want("GET", "/exec/"+e.ID+"/json", nil, 200, `"Running":true`)
 	// The real CLI says so and fails.
-	cmd := exec.Command("docker", "-H", "unix://"+d.socket, "exec", "c", "cut")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "docker", "-H", "unix://"+d.socket, "exec", "c", "cut")
 	cmd.Env = append(cmd.Environ(), "DOCKER_CONFIG="+t.TempDir())
 	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "was cut off") {
 		t.Errorf("docker exec: %v: %s", err, out)
@@ -262,7 +273,6 @@ func TestFollow(t *testing.T) {
 	_, _, in := d.hijacked("POST /containers/c/attach?stream=1&stdin=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
 	d.want("POST", "/containers/c/start", nil, 204, "")
 	conn := d.dial()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
 	io.WriteString(conn, "GET /containers/c/logs?stdout=1&stderr=1&follow=1 HTTP/1.1\r\nHost: d\r\n\r\n")
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
@@ -286,7 +296,11 @@ func TestEvents(t *testing.T) {
 	d.want("GET", "/events?filters="+escape(`{"bad":["x"]}`), nil, 400, "invalid filter 'bad'")
 	d.want("GET", "/events?since=x", nil, 400, "is not a unix time")
 	result := d.client().Events(t.Context(), client.EventsListOptions{})
-	time.Sleep(100 * time.Millisecond) // until the subscription stands
+	eventually(t, "the subscription stands", func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.followers > 0
+	})
 	id := d.create("c", `{"Image":"busybox:latest","Cmd":["true"]}`)
 	select {
 	case m := <-result.Messages:
@@ -295,7 +309,7 @@ func TestEvents(t *testing.T) {
 		}
 	case err := <-result.Err:
 		t.Fatal(err)
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("no event")
 	}
 	for accept, kind := range map[string]string{

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sockerless/sockerless/frontends/docker/dockerapi/schematest"
 )
@@ -70,6 +71,9 @@ func ask(t *testing.T, socket, requests string) string {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
+		t.Fatal(err)
+	}
 	sent := make(chan error, 1)
 	go func() { // ends with the connection
 		_, err := io.WriteString(conn, requests)
@@ -167,6 +171,10 @@ func TestTapCut(t *testing.T) {
 	})
 	conn, err := net.Dial("unix", socket)
 	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close() // or the API waits for its request
+	if err := conn.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	io.WriteString(conn, "GET /v1.50/events HTTP/1.1\r\nHost: docker\r\n\r\n")
