@@ -81,6 +81,7 @@ func TestRoutes(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer front.Close()
+			bound(t, front)
 			back, err := hub.Accept(ctx)
 			if err != nil {
 				t.Fatal(err)
@@ -88,6 +89,7 @@ func TestRoutes(t *testing.T) {
 			if back.PeerRole() != link.Frontend || front.PeerRole() != link.Backend {
 				t.Errorf("roles %s and %s", back.PeerRole(), front.PeerRole())
 			}
+			bound(t, back)
 			o, a := stream(t, front, back)
 			go func() { _, _ = io.Copy(a, a); _ = a.CloseWrite() }() // ends with the stream
 			for range 3 {
@@ -244,6 +246,8 @@ func TestTLSOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			bound(t, agent)
+			bound(t, backend)
 			o, a := stream(t, backend, agent)
 			const marker = "a marker that is long enough"
 			if _, err := io.WriteString(o, marker); err != nil {
