@@ -139,6 +139,7 @@ func TestLongCutWithFullBuffers(t *testing.T) {
 	if os.Getenv("SOCKERLESS_SOAK") != "" {
 		cut = time.Minute
 	}
+	eventually(t, "both are cut", func() bool { return !agent.Connected() && !backend.Connected() })
 	time.Sleep(cut)
 	if agent.Connected() || backend.Connected() {
 		t.Error("connected through a closed gate")
@@ -149,18 +150,19 @@ func TestLongCutWithFullBuffers(t *testing.T) {
 
 func TestResumeWindow(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, link.Options{ResumeWindow: 300 * time.Millisecond, MaxPause: 10 * time.Millisecond}, nil)
+	const window = 300 * time.Millisecond
+	r := newRig(t, link.Options{ResumeWindow: window, MaxPause: 10 * time.Millisecond}, nil)
 	g := &gate{}
 	r.target = g.through(r.target)
 	agent, backend := r.link()
 	_, a := stream(t, backend, agent)
+	begin := time.Now()
 	g.set(true)
-	time.Sleep(100 * time.Millisecond)
-	if agent.Err() != nil || backend.Err() != nil {
-		t.Fatalf("ended before the window has passed: %v, %v", agent.Err(), backend.Err())
-	}
 	for _, l := range []*link.Link{agent, backend} {
 		<-l.Done()
+		if took := time.Since(begin); took < window {
+			t.Errorf("ended after %v, before the window has passed", took)
+		}
 		if err := l.Err(); !errors.Is(err, link.ErrLost) || link.Permanent(err) {
 			t.Errorf("Err = %v, want ErrLost", err)
 		}
@@ -202,27 +204,26 @@ func TestSilentCarrier(t *testing.T) {
 
 // An idle carrier is pinged, and an answered ping keeps it.
 func TestIdleCarrierStays(t *testing.T) {
-	t.Parallel()
 	var mu sync.Mutex
-	var writes []time.Time
-	r := newRig(t, link.Options{KeepAlive: time.Second}, func(conn net.Conn) net.Conn {
+	var last time.Time
+	watch := func(conn net.Conn) net.Conn {
 		return &watchedConn{Conn: conn, wrote: func() {
 			mu.Lock()
 			defer mu.Unlock()
-			writes = append(writes, time.Now())
+			last = time.Now()
 		}}
+	}
+	inMemory(t, link.Options{KeepAlive: time.Second}, watch, func(t *testing.T, _ *linktest.Network, _ *link.Hub, agent, backend *link.Link) {
+		time.Sleep(10 * time.Minute)
+		if a, b := agent.Stats().Carriers, backend.Stats().Carriers; a != 1 || b != 1 {
+			t.Errorf("%d and %d carriers while idle", a, b)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if ago := time.Since(last); ago > 3*time.Second {
+			t.Errorf("nothing has been sent for %v", ago)
+		}
 	})
-	agent, backend := r.link()
-	begin := time.Now()
-	time.Sleep(3500 * time.Millisecond)
-	if a, b := agent.Stats().Carriers, backend.Stats().Carriers; a != 1 || b != 1 {
-		t.Errorf("%d and %d carriers while idle", a, b)
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	if last := writes[len(writes)-1].Sub(begin); last < time.Second {
-		t.Errorf("nothing was sent after %v", last)
-	}
 }
 
 type watchedConn struct {
@@ -251,7 +252,7 @@ func TestHubRestarted(t *testing.T) {
 	if err := agent.Err(); !errors.Is(err, link.ErrUnknownLink) || link.Permanent(err) {
 		t.Errorf("Err = %v, want ErrUnknownLink", err)
 	}
-	if took := time.Since(begin); took > 5*time.Second {
+	if took := time.Since(begin); took > time.Minute { // the window is five
 		t.Errorf("told after %v", took)
 	}
 	if st := second.Stats(); st.Unknown != 1 || st.Accepted != 0 {
@@ -338,11 +339,7 @@ func TestClosedWhileCut(t *testing.T) {
 	agent, backend := r.link()
 	g.set(true)
 	eventually(t, "the cut", func() bool { return !backend.Connected() })
-	begin := time.Now()
 	_ = backend.Close()
-	if took := time.Since(begin); took > time.Second {
-		t.Errorf("Close waited %v for nobody", took)
-	}
 	g.set(false)
 	<-agent.Done()
 	if err := agent.Err(); !errors.Is(err, link.ErrUnknownLink) {
@@ -354,16 +351,18 @@ func TestClosedWhileCut(t *testing.T) {
 func TestCloseBesideADeadPeer(t *testing.T) {
 	t.Parallel()
 	var stall atomic.Bool
-	r := newRig(t, link.Options{}, func(conn net.Conn) net.Conn { return &stalledConn{Conn: conn, stall: &stall} })
+	r := newRig(t, link.Options{KeepAlive: time.Hour}, func(conn net.Conn) net.Conn { return &stalledConn{Conn: conn, stall: &stall} })
 	agent, backend := r.link()
 	o, _ := stream(t, backend, agent)
 	stall.Store(true)
 	_ = o.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
 	_, _ = o.Write(make([]byte, 1<<20))
-	begin := time.Now()
-	_ = backend.Close()
-	if took := time.Since(begin); took > 4*time.Second {
-		t.Errorf("Close took %v", took)
+	closed := make(chan error, 1)
+	go func() { closed <- backend.Close() }() // ends when the peer reads again at the latest
+	select {
+	case <-closed:
+	case <-time.After(time.Minute):
+		t.Error("Close waits for the dead peer")
 	}
 	stall.Store(false)
 }
@@ -389,11 +388,17 @@ func TestDialWaitsForTheHub(t *testing.T) {
 	time.AfterFunc(100*time.Millisecond, func() { g.set(false) })
 	r.link()
 
-	g.set(true)
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	tried := 0
+	r.target.NetDial = func(context.Context) (net.Conn, error) {
+		if tried++; tried == 2 {
+			cancel()
+		}
+		return nil, linktest.ErrFault
+	}
 	_, err := link.Dial(ctx, r.target, r.id, r.opt)
-	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, linktest.ErrFault) {
+	if !errors.Is(err, context.Canceled) || !errors.Is(err, linktest.ErrFault) {
 		t.Errorf("Dial = %v, want both reasons", err)
 	}
 }
@@ -408,8 +413,10 @@ func TestDialIsGivenUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(50*time.Millisecond, cancel)
 	begin := time.Now()
-	_, err = link.Dial(ctx, link.Target{URL: "http://" + silent.Addr().String()}, link.Identity{Role: link.Agent, ID: runID, Secret: secret}, link.Options{})
-	if !errors.Is(err, context.Canceled) || time.Since(begin) > 5*time.Second {
+	_, err = link.Dial(ctx, link.Target{URL: "http://" + silent.Addr().String()}, link.Identity{Role: link.Agent, ID: runID, Secret: secret}, link.Options{
+		ConnectTimeout: 2 * time.Minute, HandshakeTimeout: 2 * time.Minute,
+	})
+	if !errors.Is(err, context.Canceled) || time.Since(begin) > time.Minute {
 		t.Errorf("Dial = %v after %v", err, time.Since(begin))
 	}
 }

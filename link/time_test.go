@@ -128,6 +128,20 @@ func TestDefaultTimes(t *testing.T) {
 	})
 }
 
+// A Close says goodbye to nobody while the link is cut, and does not wait.
+func TestCloseWhileCutDoesNotWait(t *testing.T) {
+	inMemory(t, link.Options{}, nil, func(t *testing.T, way *linktest.Network, _ *link.Hub, agent, backend *link.Link) {
+		way.Set(true)
+		synctest.Wait()
+		begin := time.Now()
+		_ = backend.Close()
+		_ = agent.Close()
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
 // fill writes to o until nothing is taken any more, while nobody reads, and returns how much was.
 func fill(t *testing.T, o *link.Stream) int {
 	t.Helper()
