@@ -41,7 +41,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\nSockerless-Result: e30\r\nTrailer: Sockerless-Error\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nSockerless-Error: !\r\n\r\n"))
 	f.Add([]byte("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		c := clientOf(b)
 		defer c.Close()

@@ -86,14 +86,23 @@ func TestFeed(t *testing.T) {
 		if n, err := collect(args{"read", 1}, io.LimitReader(zeros{}, 5<<20)); n != 5<<20 || err != nil {
 			t.Errorf("with a body: %d, %v", n, err)
 		}
+		end := func() (err error) {
+			t.Helper()
+			select {
+			case err = <-ended:
+			case <-time.After(time.Minute):
+				t.Fatal("the other end goes on")
+			}
+			return err
+		}
 		for range 6 {
-			<-ended
+			end()
 		}
 		// Leaving the loop, and the end of the caller's ctx, end it at the other end.
 		for range wire.Feed[*args](t.Context(), c, "/count", args{"wait", 1}, nil) {
 			break
 		}
-		if err := <-ended; err == nil {
+		if err := end(); err == nil {
 			t.Error("the other end's context goes on after the loop was left")
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -103,7 +112,7 @@ func TestFeed(t *testing.T) {
 			last = err
 			cancel()
 		}
-		if err := <-ended; err == nil || !errors.Is(last, context.Canceled) {
+		if err := end(); err == nil || !errors.Is(last, context.Canceled) {
 			t.Errorf("after the end of ctx: %v, and there %v", last, err)
 		}
 		var got []tape.Record
@@ -225,16 +234,20 @@ func TestFeedFlushes(t *testing.T) {
 		})
 	})
 	n := 0
-	timeout := time.AfterFunc(10*time.Second, func() { panic("a record did not come") })
-	defer timeout.Stop()
-	for i, err := range wire.Feed[int](t.Context(), c, "/slow", nil, nil) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for i, err := range wire.Feed[int](ctx, c, "/slow", nil, nil) {
 		if err != nil || i != n {
 			t.Fatalf("%d, %v", i, err)
 		}
 		if n++; n == 5 {
 			break
 		}
-		next <- true // only what has arrived asks for more
+		select {
+		case next <- true: // only what has arrived asks for more
+		case <-ctx.Done():
+			t.Fatal("nobody waits for the question")
+		}
 	}
 }
 
