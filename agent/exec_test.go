@@ -96,13 +96,9 @@ func TestExecStdin(t *testing.T) {
 // A daemon that an exec leaves behind holds its output open, and must not hold up its end.
 func TestExecEndsBesideADaemon(t *testing.T) {
 	b := sleeper(t)
-	begin := time.Now()
-	out, _, code := b.exec(sh("sleep 100 & echo started"), "")
+	out, _, code := b.exec(sh("sleep 1000 & echo started"), "") // it has three minutes
 	if out != "started\n" || code != 0 {
 		t.Errorf("output %q, code %d", out, code)
-	}
-	if d := time.Since(begin); d > 4*time.Second {
-		t.Errorf("it took %v", d)
 	}
 }
 
@@ -110,7 +106,7 @@ func TestExecEndsBesideADaemon(t *testing.T) {
 func TestExecLeavesItsBackgroundAlone(t *testing.T) {
 	b := sleeper(t)
 	wrote := func(file string) bool {
-		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 			if _, err := os.Stat(file); err == nil {
 				return true
 			}
@@ -118,7 +114,7 @@ func TestExecLeavesItsBackgroundAlone(t *testing.T) {
 		return false
 	}
 	file := t.TempDir() + "/late"
-	if out, _, code := b.exec(sh("(sleep 0.5; echo late; echo wrote >"+file+") & echo now; exit 3"), ""); out != "now\nlate\n" || code != 3 {
+	if out, _, code := b.exec(sh("(sleep 0.1; echo late; echo wrote >"+file+") & echo now; exit 3"), ""); out != "now\nlate\n" || code != 3 {
 		t.Errorf("output %q, code %d", out, code)
 	}
 	if !wrote(file) {
@@ -128,16 +124,18 @@ func TestExecLeavesItsBackgroundAlone(t *testing.T) {
 	// Beyond the session's end: more than a pipe holds.
 	fds, _ := b.footprint()
 	file = t.TempDir() + "/later"
-	begin := time.Now()
-	out, _, code := b.exec(sh("(sleep 3; head -c 300000 /dev/zero && echo wrote >"+file+") & echo now"), "")
-	if d := time.Since(begin); out != "now\n" || code != 0 || d > 2900*time.Millisecond {
-		t.Errorf("output %q, code %d after %v", out, code, d)
+	out, _, code := b.exec(sh("(until [ -e "+file+".go ]; do sleep 0.05; done; head -c 300000 /dev/zero && echo wrote >"+file+") & echo now"), "")
+	if out != "now\n" || code != 0 {
+		t.Errorf("output %q, code %d", out, code)
+	}
+	if err := os.WriteFile(file+".go", nil, 0o644); err != nil {
+		t.Fatal(err)
 	}
 	if !wrote(file) {
 		t.Error("the background process was killed, or stopped, after the session's end")
 	}
 	var more int
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if more, _ = b.footprint(); more <= fds {
 			return
 		}
@@ -153,7 +151,7 @@ func TestExecGoesOnWithoutItsClient(t *testing.T) {
 	}
 	io.ReadFull(s, make([]byte, 11))
 	s.Close()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		state, err := b.ExecState(b.ctx(), "x")
 		if err != nil {
 			t.Fatal(err)

@@ -78,7 +78,7 @@ func TestExecsLeaveNothing(t *testing.T) {
 	fds, rss := b.footprint()
 	round(runs, 100)
 	var moreFDs, moreRSS int
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if moreFDs, moreRSS = b.footprint(); moreFDs <= fds {
 			break
 		}

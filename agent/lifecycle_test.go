@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -156,8 +157,9 @@ func TestNothingOutlivesTheProcess(t *testing.T) {
 	if state, err := b.ExecState(b.ctx(), "e"); err != nil || state.Exit == nil || state.Exit.Code != 137 {
 		t.Errorf("the exec: %+v, %v", state, err)
 	}
-	if out, _ := exec.Command("pgrep", "-f", "sleep "+mark).Output(); len(out) > 0 {
-		t.Errorf("still there: %s", out)
+	out, err := exec.Command("pgrep", "-f", "sleep "+mark).Output()
+	if none, ok := errors.AsType[*exec.ExitError](err); !ok || none.ExitCode() != 1 {
+		t.Errorf("still there: %s, %v", out, err)
 	}
 }
 
@@ -169,7 +171,7 @@ func TestReapsOrphans(t *testing.T) {
 		t.Errorf("%q, %d", out, code)
 	}
 	pid := b.cmd.Process.Pid
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		out, _ := exec.Command("ps", "--ppid", strconv.Itoa(pid), "-o", "stat=,args=").Output()
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 		if len(lines) == 1 && strings.Contains(lines[0], "sleep 1000") {
@@ -219,31 +221,32 @@ func TestHeldAgentGivesUp(t *testing.T) {
 func TestHowLongTheAgentStays(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
-		name     string
-		req      protocol.StartRequest
-		env      []string
-		ack      bool
-		min, max time.Duration
+		name string
+		req  protocol.StartRequest
+		env  []string
+		ack  bool
+		min  time.Duration // the maximum is what is not to count: an hour
 	}{
-		{"no linger: it ends with the acknowledgement", protocol.StartRequest{Orphan: time.Minute}, nil, true, 0, 2 * time.Second},
-		{"a linger counts from the acknowledgement", protocol.StartRequest{Linger: time.Second, Orphan: time.Minute}, nil, true, time.Second, 4 * time.Second},
-		{"without one it is an orphan", protocol.StartRequest{Linger: time.Minute, Orphan: time.Second}, nil, false, time.Second, 4 * time.Second},
-		{"the platform says how long that is", protocol.StartRequest{Linger: time.Minute}, []string{"SOCKERLESS_ORPHAN=1s"}, false, time.Second, 4 * time.Second},
+		{"no linger: it ends with the acknowledgement", protocol.StartRequest{Orphan: time.Hour}, nil, true, 0},
+		{"a linger counts from the acknowledgement", protocol.StartRequest{Linger: time.Second, Orphan: time.Hour}, nil, true, time.Second},
+		{"without one it is an orphan", protocol.StartRequest{Linger: time.Hour, Orphan: time.Second}, nil, false, time.Second},
+		{"the platform says how long that is", protocol.StartRequest{Linger: time.Hour}, []string{"SOCKERLESS_ORPHAN=1s"}, false, time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			b := newBox(t, boxOptions{env: test.env})
 			test.req.Process = sh("echo x; exit 9")
+			begin := time.Now()
 			if _, err := b.Start(b.ctx(), test.req); err != nil {
 				t.Fatal(err)
 			}
 			e := b.exitEvent(1)
-			begin := time.Now()
 			if test.ack {
 				// Half of it is not enough.
 				if err := b.Ack(b.ctx(), protocol.AckRequest{Event: e.Seq}); err != nil {
 					t.Fatal(err)
 				}
+				begin = time.Now()
 				if err := b.Ack(b.ctx(), protocol.AckRequest{Log: e.LastLog}); err != nil {
 					t.Fatal(err)
 				}
@@ -251,8 +254,8 @@ func TestHowLongTheAgentStays(t *testing.T) {
 			if code := b.code(); code != 9 {
 				t.Errorf("code %d", code)
 			}
-			if d := time.Since(begin); d < test.min-100*time.Millisecond || d > test.max {
-				t.Errorf("it stayed %v, want %v to %v", d, test.min, test.max)
+			if d := time.Since(begin); d < test.min {
+				t.Errorf("it stayed %v, want %v", d, test.min)
 			}
 		})
 	}
@@ -260,14 +263,25 @@ func TestHowLongTheAgentStays(t *testing.T) {
 
 func TestStartWithinTheLinger(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, boxOptions{})
-	dir := t.TempDir()
-	b.start(protocol.StartRequest{Process: sh("echo kept > " + dir + "/file"), Linger: 500 * time.Millisecond})
-	e := b.exitEvent(1)
-	b.Ack(b.ctx(), protocol.AckRequest{Event: e.Seq, Log: e.LastLog})
-	out, _ := b.run(protocol.StartRequest{Process: sh("cat " + dir + "/file; sleep 1"), Linger: time.Minute})
-	if out != "kept\n" {
-		t.Errorf("%q", out)
+	for linger := 500 * time.Millisecond; ; linger *= 2 {
+		b := newBox(t, boxOptions{})
+		dir := t.TempDir()
+		b.start(protocol.StartRequest{Process: sh("echo kept > " + dir + "/file"), Linger: linger})
+		e := b.exitEvent(1)
+		begin := time.Now()
+		b.Ack(b.ctx(), protocol.AckRequest{Event: e.Seq, Log: e.LastLog})
+		p := sh(fmt.Sprintf("cat %s/file; sleep %g", dir, 2*linger.Seconds()))
+		_, err := b.Start(b.ctx(), protocol.StartRequest{Process: p, Linger: time.Minute})
+		if err != nil && time.Since(begin) > linger {
+			continue // too busy a machine for so short a linger
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if exit, logs := b.exited(2), b.logs(); exit.Code != 0 || logs != "kept\n" {
+			t.Errorf("%+v, %q", exit, logs)
+		}
+		return
 	}
 }
 
@@ -282,7 +296,7 @@ func TestPlatformStop(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := newBox(t, boxOptions{})
-			b.start(protocol.StartRequest{Process: sh(test.script), Linger: time.Minute, Orphan: time.Minute})
+			b.start(protocol.StartRequest{Process: sh(test.script), Linger: time.Hour, Orphan: time.Hour})
 			for range b.Logs(b.ctx(), protocol.LogsRequest{Follow: true}) {
 				break
 			}
@@ -290,12 +304,8 @@ func TestPlatformStop(t *testing.T) {
 			if exit := b.exited(1); exit.Code != test.code {
 				t.Errorf("exit %+v", exit)
 			}
-			begin := time.Now()
-			if code := b.code(); code != test.code {
+			if code := b.code(); code != test.code { // it waits for neither the linger nor the orphan's time
 				t.Errorf("code %d", code)
-			}
-			if d := time.Since(begin); d > 5*time.Second {
-				t.Errorf("it stayed %v after the exit", d)
 			}
 		})
 	}
@@ -342,7 +352,11 @@ func TestReleaseKillsWhatRuns(t *testing.T) {
 		}
 		events <- nil
 	}()
-	<-seen
+	select {
+	case <-seen:
+	case err := <-events:
+		t.Fatal(err)
+	}
 	if err := b.Release(b.ctx()); err != nil {
 		t.Fatal(err)
 	}
@@ -396,10 +410,10 @@ func TestPidOne(t *testing.T) {
 	if out != program+"\n      1\n" || code != 3 {
 		t.Errorf("%q, %d", out, code)
 	}
-	time.Sleep(200 * time.Millisecond)
-	if out, _, _ = b.exec(sh("ps -e -o stat=,args= | grep -v -e ps.-e -e 'grep ' -e sh.-c"), ""); strings.Count(out, "\n") != 2 {
-		t.Errorf("processes:\n%s", out)
-	}
+	eventually(t, "the agent and the process alone are there", func() bool {
+		out, _, _ := b.exec(sh("ps -e -o stat=,args= | grep -v -e ps.-e -e 'grep ' -e sh.-c"), "")
+		return strings.Count(out, "\n") == 2
+	})
 	if err := b.Stop(b.ctx(), protocol.StopRequest{Signal: "TERM", Grace: time.Minute}); err != nil {
 		t.Fatal(err)
 	}

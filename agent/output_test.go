@@ -208,7 +208,7 @@ func TestPlatformThatDoesNotRead(t *testing.T) {
 		all, _ := io.ReadAll(r)
 		read <- all
 	}()
-	for deadline := time.Now().Add(5 * time.Second); platform.waiting() && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); platform.waiting() && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	platform.write(tape.Stdout, []byte("after\n"))

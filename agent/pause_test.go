@@ -44,7 +44,7 @@ func (b *box) unpause() {
 // eventually waits for something that comes by itself.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if f() {
 			return
 		}
@@ -258,7 +258,7 @@ func TestPausedTerminal(t *testing.T) {
 		b.unpause()
 	}
 	fmt.Fprint(s, "\x04exit 9\n")
-	ctx, cancel := context.WithTimeout(b.ctx(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx(), 2*time.Minute)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	out, _ := io.ReadAll(s)
