@@ -152,14 +152,26 @@ func (b *box) socket() string { return filepath.Join(b.dir, "s") }
 func (b *box) connect() {
 	b.t.Helper()
 	b.disconnect()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	l, err := link.Dial(ctx, b.target(), link.Identity{Role: link.Backend, ID: b.runID, Secret: b.secret}, link.Options{Peer: link.Agent})
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	b.linked(l)
+}
+
+// linked takes a link. It is closed after a while, so that what waits on it for something that does not come fails.
+func (b *box) linked(l *link.Link) {
 	b.link = l
 	b.Client = protocol.NewClient(l.Open)
+	if _, ok := b.t.(*testing.T); ok && os.Getenv("SOCKERLESS_SOAK") == "" {
+		late := time.AfterFunc(5*time.Minute, func() { l.Close() })
+		go func() { // ends with the link
+			<-l.Done()
+			late.Stop()
+		}()
+	}
 }
 
 func (b *box) target() link.Target {
@@ -187,7 +199,7 @@ func (b *box) close() {
 	b.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-b.ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		b.t.Error("the agent does not end")
 		b.cmd.Process.Kill()
 		<-b.ended
@@ -206,7 +218,7 @@ func (b *box) code() int {
 	select {
 	case <-b.ended:
 		return b.cmd.ProcessState.ExitCode()
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		b.t.Fatal("the agent does not end")
 		return -1
 	}
@@ -317,20 +329,29 @@ func (b *box) tryExec(p protocol.Process, stdin string) (out, errs string, code 
 	if p.Tty {
 		return string(data), "", state.Exit.Code, nil
 	}
-	o, e := split(b.t, data)
-	return string(o), string(e), state.Exit.Code, nil
+	o, e, err := frames(data)
+	return string(o), string(e), state.Exit.Code, err
 }
 
 // split takes stdcopy frames apart.
 func split(t testing.TB, data []byte) (out, errs []byte) {
 	t.Helper()
+	out, errs, err := frames(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out, errs
+}
+
+// frames is split for any goroutine.
+func frames(data []byte) (out, errs []byte, err error) {
 	for len(data) > 0 {
 		if len(data) < 8 {
-			t.Fatalf("half a frame header: %q", data)
+			return nil, nil, fmt.Errorf("half a frame header: %q", data)
 		}
 		n := int(binary.BigEndian.Uint32(data[4:]))
 		if len(data) < 8+n {
-			t.Fatalf("half a frame: want %d bytes, got %d", n, len(data)-8)
+			return nil, nil, fmt.Errorf("half a frame: want %d bytes, got %d", n, len(data)-8)
 		}
 		switch tape.Stream(data[0]) {
 		case tape.Stdout:
@@ -338,11 +359,11 @@ func split(t testing.TB, data []byte) (out, errs []byte) {
 		case tape.Stderr:
 			errs = append(errs, data[8:8+n]...)
 		default:
-			t.Fatalf("a frame of stream %d", data[0])
+			return nil, nil, fmt.Errorf("a frame of stream %d", data[0])
 		}
 		data = data[8+n:]
 	}
-	return out, errs
+	return out, errs, nil
 }
 
 // logs returns the kept records' data, streams together.

@@ -67,8 +67,7 @@ func dialled(t *testing.T, https, proxied bool, more ...string) *box {
 	if err != nil {
 		t.Fatalf("%v; the agent says %q", err, b.stderr.String())
 	}
-	b.link = l
-	b.Client = protocol.NewClient(l.Open)
+	b.linked(l)
 	return b
 }
 
@@ -148,7 +147,7 @@ func TestProxyOfItsOwn(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v; the agent says %q", err, b.stderr.String())
 	}
-	b.link, b.Client = l, protocol.NewClient(l.Open)
+	b.linked(l)
 	out, exit := b.run(protocol.StartRequest{Process: sh("env; cat /proc/$PPID/environ 2>/dev/null | tr '\\0' '\\n'")})
 	if exit.Code != 0 && exit.Code != 1 || strings.Contains(out, "hunter2") || authorized.Load() == 0 {
 		t.Errorf("%d tunnels; %+v, %s", authorized.Load(), exit, out)
@@ -161,7 +160,7 @@ func TestProxyOfItsOwn(t *testing.T) {
 	}{
 		{"a wrong password", []string{callback, with("me:wrong")}, "it answers 407 Proxy Authentication Required"},
 		{"none", []string{callback, "SOCKERLESS_PROXY=" + proxy.URL}, "it answers 407 Proxy Authentication Required"},
-		{"a proxy that is away", []string{callback, "SOCKERLESS_PROXY=http://me:wrong@127.0.0.1:1", "SOCKERLESS_HOLD=1s"}, "no backend told it to start within 1s: cannot link to backend.example/agent: cannot reach the proxy: dial tcp 127.0.0.1:1"},
+		{"a proxy that is away", []string{callback, "SOCKERLESS_PROXY=http://me:wrong@127.0.0.1:1", "SOCKERLESS_HOLD=3s"}, "no backend told it to start within 3s: cannot link to backend.example/agent: cannot reach the proxy: dial tcp 127.0.0.1:1"},
 		{"no URL", []string{callback, "SOCKERLESS_PROXY=me:wrong@proxy"}, "SOCKERLESS_PROXY is neither an http or https URL nor direct"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -197,7 +196,7 @@ func TestBackendThatDoesNotKnowTheRun(t *testing.T) {
 
 func TestHubTakesTheRunsSecretOnly(t *testing.T) {
 	b := newBox(t, boxOptions{})
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	_, err := link.Dial(ctx, b.target(), link.Identity{Role: link.Backend, ID: b.runID, Secret: make([]byte, 32)}, link.Options{Peer: link.Agent})
 	if !link.Permanent(err) {

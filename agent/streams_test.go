@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -193,8 +194,11 @@ func TestManyClientsSeeTheSame(t *testing.T) {
 	for range clients {
 		s := b.attach(protocol.AttachRequest{Stdout: true})
 		go func() { // ends with the process
-			data, _ := io.ReadAll(s)
-			out, _ := split(t, data)
+			data, err := io.ReadAll(s)
+			out, _, bad := frames(data)
+			if err := errors.Join(err, bad); err != nil {
+				t.Error(err)
+			}
 			sums <- fmt.Sprintf("%d %x", len(out), sha256.Sum256(out))
 		}()
 	}
@@ -217,10 +221,14 @@ func TestClientThatNeverReads(t *testing.T) {
 	stuck := b.attach(protocol.AttachRequest{Stdout: true})
 	s := b.attach(protocol.AttachRequest{Stdout: true})
 	b.start(protocol.StartRequest{Process: sh("head -c 12000000 /dev/zero; echo end")})
+	execs := make(chan error, 3)
 	go func() { // ends with the process
-		for range 3 {
-			// Execs do not notice.
-			b.tryExec(sh("true"), "")
+		for range cap(execs) { // they do not notice
+			_, _, code, err := b.tryExec(sh("true"), "")
+			if err == nil && code != 0 && code != 137 {
+				err = fmt.Errorf("code %d", code)
+			}
+			execs <- err
 		}
 	}()
 	data, err := io.ReadAll(s)
@@ -237,6 +245,11 @@ func TestClientThatNeverReads(t *testing.T) {
 	if exit := b.exited(1); exit.Code != 0 {
 		t.Errorf("exit %+v", exit)
 	}
+	for range cap(execs) {
+		if err := <-execs; err != nil && !protocol.HasCode(err, protocol.CodeNotRunning) { // the process may be the quicker one
+			t.Errorf("an exec beside the stuck client: %v", err)
+		}
+	}
 }
 
 func TestClientThatVanishes(t *testing.T) {
@@ -248,7 +261,7 @@ func TestClientThatVanishes(t *testing.T) {
 	if exit := b.exited(1); exit.Code != 0 {
 		t.Errorf("exit %+v", exit)
 	}
-	if d := time.Since(begin); d > 5*time.Second {
+	if d := time.Since(begin); d > time.Minute { // a client whose link is cut is waited for 90 s
 		t.Errorf("it took %v", d)
 	}
 }
@@ -352,16 +365,17 @@ func TestExecsDoNotDisturbEachOther(t *testing.T) {
 func TestLogsFollow(t *testing.T) {
 	b := newBox(t, boxOptions{})
 	b.start(protocol.StartRequest{Process: sh("for i in 1 2 3; do echo $i; sleep 0.05; done")})
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	begin := time.Now()
 	var got []string
 	for r, err := range b.Logs(ctx, protocol.LogsRequest{Follow: true}) {
 		if err != nil {
 			t.Fatal(err)
 		}
 		got = append(got, fmt.Sprintf("%d %d %s", r.Seq, r.Stream, r.Data))
-		if age := time.Since(r.Time); age < 0 || age > 10*time.Second {
-			t.Errorf("record %d is %v old", r.Seq, age)
+		if r.Time.After(time.Now()) || r.Time.Before(begin.Add(-time.Minute)) {
+			t.Errorf("record %d is of %v", r.Seq, r.Time)
 		}
 		if len(got) == 3 {
 			break
