@@ -58,7 +58,7 @@ func TestFaults(t *testing.T) {
 
 // faultRun asks the agent over a link of its own, whose carriers break. Files are copied into dir.
 func (b *box) faultRun(seed uint64, dir string) (carriers, faults int, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	rng := rand.New(rand.NewPCG(seed, 1))
 	f := linktest.NewFaults(seed)
@@ -73,8 +73,8 @@ func (b *box) faultRun(seed uint64, dir string) (carriers, faults int, err error
 		return f.Wrap(conn), nil
 	}
 	l, err := link.Dial(ctx, target, link.Identity{Role: link.Backend, ID: b.runID, Secret: b.secret}, link.Options{
-		KeepAlive: 100 * time.Millisecond, HandshakeTimeout: 400 * time.Millisecond, ConnectTimeout: 400 * time.Millisecond,
-		MaxPause: 2 * time.Millisecond, ResumeWindow: 30 * time.Second,
+		KeepAlive: 200 * time.Millisecond, HandshakeTimeout: time.Second, ConnectTimeout: time.Second,
+		MaxPause: 2 * time.Millisecond, ResumeWindow: 2 * time.Minute,
 	})
 	if err != nil {
 		return 0, f.Count(), fmt.Errorf("dial: %w", err)
