@@ -126,7 +126,7 @@ func (s *Session) Run(ctx context.Context, c Case) (Answer, error) {
 	var a Answer
 	switch {
 	case c.Ask != nil:
-		a.Out, err = c.Ask(ctx, &Asker{Client: s.host.Client, Host: s.host, Image: s.image, Box: s.box, Own: own})
+		a.Out, err = s.ask(ctx, c, own)
 	case c.Type != nil:
 		a, err = s.onTerminal(s.script(ctx, dir, own, c), c.Type)
 	default:
@@ -137,6 +137,25 @@ func (s *Session) Run(ctx context.Context, c Case) (Answer, error) {
 	}
 	a.Out, a.Err = s.same(a.Out, own, dir), s.same(a.Err, own, dir)
 	return a, err
+}
+
+// ask returns when ctx ends, too, which a connection that was taken over does not heed.
+func (s *Session) ask(ctx context.Context, c Case, own string) (string, error) {
+	type said struct {
+		out string
+		err error
+	}
+	ended := make(chan said, 1)
+	go func() { // ends with the host at the latest
+		out, err := c.Ask(ctx, &Asker{Client: s.host.Client, Host: s.host, Image: s.image, Box: s.box, Own: own})
+		ended <- said{out, err}
+	}()
+	select {
+	case a := <-ended:
+		return a.out, a.err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
 }
 
 func (s *Session) script(ctx context.Context, dir, own string, c Case) *exec.Cmd {
