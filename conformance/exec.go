@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/moby/moby/client"
@@ -346,7 +347,7 @@ var execCases = []Case{
 	},
 	{
 		Group: "exec", Name: "resize",
-		Script: `docker exec -it $BOX sh -c 'sleep 2; trap "stty size; exit" WINCH; echo ready; while :; do sleep .1; done'`, Type: []Keys{{After: "ready", Rows: 33, Cols: 99}},
+		Script: `docker exec -it $BOX sh -c 'trap "stty size | grep 33 && exit" WINCH; echo ready; while :; do sleep .1; done'`, Type: []Keys{{After: "ready", Rows: 33, Cols: 99}},
 		Want: Answer{Out: "ready\r\n33 99\r\n"},
 	},
 	{
@@ -442,7 +443,11 @@ var execCases = []Case{
 			if _, err := at.Reader.ReadByte(); err != nil {
 				return text, err
 			}
-			text += said()
+			runs := said()
+			for ; !strings.Contains(runs, "pid true") && ctx.Err() == nil; runs = said() { // dockerd tells it a moment later
+				time.Sleep(50 * time.Millisecond)
+			}
+			text += runs
 			if err := at.CloseWrite(); err != nil {
 				return text, err
 			}
@@ -462,7 +467,13 @@ var execCases = []Case{
 			if _, err := a.ExecStart(ctx, e.ID, client.ExecStartOptions{Detach: true}); err != nil {
 				return "", err
 			}
-			time.Sleep(time.Second)
+			for running := true; running; time.Sleep(50 * time.Millisecond) {
+				r, err := a.ExecInspect(ctx, e.ID, client.ExecInspectOptions{})
+				if err != nil {
+					return "", err
+				}
+				running = r.Running
+			}
 			_, err = a.ExecStart(ctx, e.ID, client.ExecStartOptions{Detach: true})
 			return fmt.Sprintln(err), nil
 		}},
@@ -498,7 +509,7 @@ var execCases = []Case{
 		Group: "exec API", Name: "the container lists what runs",
 		Want: Answer{Out: "listed\n"},
 		Ask: func(ctx context.Context, a *Asker) (string, error) {
-			e, err := a.ExecCreate(ctx, a.Box, client.ExecCreateOptions{Cmd: []string{"sleep", "5"}})
+			e, err := a.ExecCreate(ctx, a.Box, client.ExecCreateOptions{Cmd: []string{"sleep", "100"}})
 			if err != nil {
 				return "", err
 			}

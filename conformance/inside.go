@@ -21,7 +21,7 @@ var insideCases = []Case{
 			docker unpause $N
 			docker inspect -f '{{.State.Status}}' $N
 			docker exec $N cat /tmp/i >a
-			await sh -c "docker exec $N cat /tmp/i | cmp -s - a && exit 1 || exit 0"; echo goes on`,
+			await sh -c "docker exec $N cat /tmp/i >b && ! cmp -s a b" && echo goes on`,
 		Want: Answer{Out: "N\nrunning\ngoes on\n"},
 	},
 	{
@@ -75,7 +75,7 @@ var insideCases = []Case{
 	{
 		Group: "pause", Name: "stop of it",
 		Script: counts + `docker pause $N >/dev/null
-			docker stop -t 1 $N
+			docker stop $N
 			docker inspect -f '{{.State.Status}} {{.State.ExitCode}}' $N`,
 		Want: Answer{Out: "N\nexited 137\n"},
 		Ours: &Answer{Out: "N\nexited 143\n"},
@@ -99,7 +99,7 @@ var insideCases = []Case{
 	{
 		Group: "stats", Name: "pids",
 		Script: `docker run -d --name $N $IMAGE sh -c 'sleep 1000 & sleep 1000 & sleep 1000' >/dev/null
-			sleep 1
+			await sh -c "docker stats --no-stream --format '{{.PIDs}}' $N | grep -x 3"
 			docker stats --no-stream --format '{{.Name}} {{.PIDs}}' $N`,
 		Want: Answer{Out: "N 3\n"},
 	},
@@ -161,8 +161,9 @@ var insideCases = []Case{
 	},
 	{
 		Group: "health", Name: "healthy",
-		Script: `docker run -d --name $N --health-cmd 'echo fine' --health-interval 1s $IMAGE sleep 1000 >/dev/null
+		Script: `docker run -d --name $N --health-cmd 'until test -e /tmp/go; do sleep .1; done; echo fine' --health-interval 1s $IMAGE sleep 1000 >/dev/null
 			docker inspect -f '{{.State.Health.Status}}' $N
+			docker exec $N touch /tmp/go
 			await sh -c "docker inspect -f '{{.State.Health.Status}}' $N | grep -x healthy"
 			docker inspect -f '{{.State.Health.FailingStreak}} {{(index .State.Health.Log 0).ExitCode}} {{json (index .State.Health.Log 0).Output}}' $N
 			docker ps --filter name=$N --format '{{.Status}}' | sed 's/Up .*(/(/'`,
@@ -218,7 +219,8 @@ var insideCases = []Case{
 	{
 		Group: "top", Name: "columns and commands",
 		Script: `docker run -d --name $N $IMAGE sh -c 'sleep 1111 & sleep 2222' >/dev/null
-			await sh -c "docker top $N | grep -q 2222"
+			await sh -c "docker top $N | grep -q ' sleep 1111$'"
+			await sh -c "docker top $N | grep -v ' sh ' | grep -q ' sleep 2222$'"
 			docker top $N | sed '1s/  */ /g; 1!s/.* //' | sort`,
 		Want: Answer{Out: "1111\n2222\nUID PID PPID C STIME TTY TIME CMD\n"},
 	},

@@ -2,6 +2,13 @@
 
 package conformance
 
+import (
+	"context"
+	"fmt"
+
+	"github.com/moby/moby/client"
+)
+
 var runCases = []Case{
 	{
 		Group: "run", Name: "streams are apart",
@@ -299,7 +306,7 @@ var runCases = []Case{
 	},
 	{
 		Group: "run", Name: "resize",
-		Script: `docker run --rm -it $IMAGE sh -c 'sleep 2; trap "stty size; exit" WINCH; echo ready; while :; do sleep .1; done'`, Type: []Keys{{After: "ready", Rows: 33, Cols: 99}},
+		Script: `docker run --rm -it $IMAGE sh -c 'trap "stty size | grep 33 && exit" WINCH; echo ready; while :; do sleep .1; done'`, Type: []Keys{{After: "ready", Rows: 33, Cols: 99}},
 		Want: Answer{Out: "ready\r\n33 99\r\n"},
 	},
 
@@ -326,9 +333,10 @@ var runCases = []Case{
 	},
 	{
 		Group: "signals", Name: "client gets TERM, --sig-proxy=false",
-		Script: `docker run --sig-proxy=false --name $N $IMAGE sh -c 'trap "echo term" TERM; echo ready; while :; do sleep .1; done' & logged $N ready
+		Script: `docker run --sig-proxy=false --name $N $IMAGE sh -c 'trap "echo term" TERM; echo ready; while :; do sleep .1; done' >said & await grep -q ready said
 			kill -TERM $!
 			sleep 1
+			cat said
 			docker inspect -f '{{.State.Status}}' $N
 			docker kill $N >/dev/null
 			wait $!`,
@@ -337,10 +345,11 @@ var runCases = []Case{
 	{
 		Group: "signals", Name: "client is killed",
 		Script: `exec 2>/dev/null; docker run --name $N $IMAGE sh -c 'echo ready
-			sleep 1000' & logged $N ready
+			sleep 1000' >said & await grep -q ready said
 			kill -9 $!
 			wait $! 2>/dev/null
 			sleep 1
+			cat said
 			docker inspect -f '{{.State.Status}}' $N`,
 		Want: Answer{Out: "ready\nrunning\n"},
 	},
@@ -364,7 +373,7 @@ var runCases = []Case{
 	{
 		Group: "signals", Name: "stop of what has no handler",
 		Script: `docker run -d --name $N $IMAGE sleep 1000 >/dev/null
-			docker stop -t 1 $N
+			docker stop $N
 			docker inspect -f '{{.State.ExitCode}}' $N`,
 		Want: Answer{Out: "N\n137\n"},
 		Ours: &Answer{Out: "N\n143\n"},
@@ -428,7 +437,7 @@ var runCases = []Case{
 		Group: "signals", Name: "kill -s of a real-time signal",
 		Script: `docker run -d --name $N $IMAGE sh -c 'trap "exit 8" 35; echo ready; while :; do sleep .1; done' >/dev/null
 			logged $N ready
-			docker kill -s RTMIN+1 $N; timeout 10 docker wait $N`,
+			docker kill -s RTMIN+1 $N; docker wait $N`,
 		Want: Answer{Out: "N\n8\n"},
 	},
 	{
@@ -499,7 +508,9 @@ var runCases = []Case{
 	{
 		Group: "life", Name: "restart kills what is left",
 		Script: `docker run -d --name $N $IMAGE sh -c 'sleep 4444 & exec sleep 1000' >/dev/null
+			await sh -c "docker exec $N ps -o args | grep '^sleep 4444'"
 			docker restart -t 0 $N >/dev/null
+			await sh -c "docker exec $N ps -o args | grep '^sleep 4444'"
 			docker exec $N ps -o args | grep -c '^sleep 4444'`,
 		Want: Answer{Out: "1\n"},
 	},
@@ -547,12 +558,22 @@ var runCases = []Case{
 	},
 	{
 		Group: "life", Name: "rm ends a wait",
-		Script: `docker run -d --name $N $IMAGE sleep 1000 >/dev/null
-			docker wait $N & sleep 1
-			docker rm -f $N >/dev/null
-			wait $!`,
 		Want: Answer{Out: "137\n"},
-	},
+		Ask: func(ctx context.Context, a *Asker) (string, error) {
+			if _, err := a.Host.Docker(ctx, "run", "-d", "--name", a.Own, a.Image, "sleep", "1000"); err != nil {
+				return "", err
+			}
+			ended := a.ContainerWait(ctx, a.Own, client.ContainerWaitOptions{}) // returns when the host has begun to wait
+			if _, err := a.ContainerRemove(ctx, a.Own, client.ContainerRemoveOptions{Force: true}); err != nil {
+				return "", err
+			}
+			select {
+			case e := <-ended.Result:
+				return fmt.Sprintln(e.StatusCode), nil
+			case err := <-ended.Error:
+				return "", err
+			}
+		}},
 	{
 		Group: "life", Name: "ps",
 		Script: `docker create --name ${N}a -l case=$N $IMAGE echo a >/dev/null

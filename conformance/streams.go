@@ -13,86 +13,106 @@ import (
 	"github.com/moby/moby/client"
 )
 
-// loop prints ready and then goes on until a file is there: cases say when what they look at ends.
-const talks = `sh -c 'echo ready; until test -e /tmp/go; do sleep .1; done; echo out; echo err >&2; exit 4'`
+// talks prints ready and then goes on until a file is there: cases say when what they look at ends. ticks also prints tick
+// until then, so that cases see that a client has joined; untick takes that out of the file said.
+const (
+	talks  = `sh -c 'echo ready; until test -e /tmp/go; do sleep .1; done; echo out; echo err >&2; exit 4'`
+	ticks  = `sh -c 'echo ready; until test -e /tmp/go; do echo tick; sleep .1; done; echo out; echo err >&2; exit 4'`
+	untick = `sed '/^tick$/d' said`
+)
+
+// dit starts what answers what is typed. The client's own terminal echoes nothing: whether it would depends on when the
+// client takes it over.
+const dit = `stty -echo
+	docker run -dit --name $N $IMAGE sh -c 'echo ready; while read a; do echo "got $a"; done' >/dev/null
+	logged $N ready
+	`
 
 var attachCases = []Case{
 	{
 		Group: "attach", Name: "joins what runs",
-		Script: `docker run -d --name $N $IMAGE ` + talks + ` >/dev/null; logged $N ready; docker attach $N & sleep 1; docker exec $N touch /tmp/go; wait $!`,
-		Want:   Answer{Out: "out\n", Err: "err\n", Code: 4},
+		Script: `docker run -d --name $N $IMAGE ` + ticks + ` >/dev/null
+			logged $N tick
+			docker attach $N >said & await grep -q tick said
+			docker exec $N touch /tmp/go
+			wait $!; code=$?; ` + untick + `; exit $code`,
+		Want: Answer{Out: "out\n", Err: "err\n", Code: 4},
 	},
 	{
 		Group: "attach", Name: "two clients",
-		Script: `docker run -d --name $N $IMAGE ` + talks + ` >/dev/null
-			logged $N ready
+		Script: `docker run -d --name $N $IMAGE ` + ticks + ` >/dev/null
+			logged $N tick
 			docker attach $N >a 2>&1 & a=$!
 			docker attach $N >b 2>&1 & b=$!
-			sleep 1
+			await grep -q tick a
+			await grep -q tick b
 			docker exec $N touch /tmp/go
 			wait $a; echo $?
-			wait $b; echo $?; sort a; sort b`,
+			wait $b; echo $?
+			for said in a b; do cp $said said; ` + untick + ` | sort; done`,
 		Want: Answer{Out: "4\n4\nerr\nout\nerr\nout\n"},
 	},
 	{
 		Group: "attach", Name: "stdin",
-		Script: `docker run -di --name $N $IMAGE sh -c 'read a; echo "got $a"; exit 5' >/dev/null; { echo words
-			sleep 2; } | docker attach $N`,
+		Script: `docker run -di --name $N $IMAGE sh -c 'read a; echo "got $a"; exit 5' >/dev/null
+			mkfifo in; docker attach $N <in & exec 3>in
+			echo words >&3; wait $!`,
 		Want: Answer{Out: "got words\n", Code: 5},
 	},
 	{
 		Group: "attach", Name: "--no-stdin",
-		Script: `docker run -di --name $N $IMAGE sh -c 'read a; echo "got $a"' >/dev/null; echo words | docker attach --no-stdin $N & sleep 1
+		Script: `docker run -di --name $N $IMAGE sh -c 'while :; do echo tick; sleep .1; done & read a; echo "got $a"' >/dev/null
+			echo words | docker attach --no-stdin $N >said & await grep -q tick said
+			sleep 1
 			docker kill $N >/dev/null
-			wait $!`,
+			wait $!; code=$?; ` + untick + `; exit $code`,
 		Want: Answer{Code: 137},
 	},
 	{
 		Group: "attach", Name: "the end of stdin does not end a container's",
 		Script: `exec 2>/dev/null
 			docker run -di --name $N $IMAGE cat >/dev/null; { echo a
-			sleep 1; } | timeout -s KILL 3 docker attach $N
+			await grep -q a said; } | timeout -s KILL 10 docker attach $N >said
+			cat said
 			docker inspect -f '{{.State.Status}}' $N
 			docker logs $N`,
 		Want: Answer{Out: "a\nrunning\na\n"},
 	},
 	{
 		Group: "attach", Name: "detach keys",
-		Script: `docker run -dit --name $N $IMAGE sh -c 'echo ready; while read a; do echo "got $a"; done' >/dev/null
-			docker attach $N; echo code $?
-			docker inspect -f '{{.State.Status}}' $N`, Type: []Keys{{After: "", Send: "w\r"}, {After: "got w", Send: "\x10\x11"}},
-		Want: Answer{Out: "w\r\nw\r\ngot w\r\nread escape sequence\r\ncode 1\r\nrunning\r\n"},
+		Script: dit + `echo go; docker attach $N; echo code $?
+			docker inspect -f '{{.State.Status}}' $N`, Type: []Keys{{After: "go", Send: "w\r"}, {After: "got w", Send: "\x10\x11"}},
+		Want: Answer{Out: "go\r\nw\r\ngot w\r\nread escape sequence\r\ncode 1\r\nrunning\r\n"},
 	},
 	{
 		Group: "attach", Name: "own detach keys",
-		Script: `docker run -dit --name $N $IMAGE sh -c 'echo ready; while read a; do echo "got $a"; done' >/dev/null
-			docker attach --detach-keys=ctrl-a $N; echo code $?
-			docker inspect -f '{{.State.Status}}' $N`, Type: []Keys{{After: "", Send: "w\r"}, {After: "got w", Send: "\x01"}},
-		Want: Answer{Out: "w\r\nw\r\ngot w\r\nread escape sequence\r\ncode 1\r\nrunning\r\n"},
+		Script: dit + `echo go; docker attach --detach-keys=ctrl-a $N; echo code $?
+			docker inspect -f '{{.State.Status}}' $N`, Type: []Keys{{After: "go", Send: "w\r"}, {After: "got w", Send: "\x01"}},
+		Want: Answer{Out: "go\r\nw\r\ngot w\r\nread escape sequence\r\ncode 1\r\nrunning\r\n"},
 	},
 	{
 		Group: "attach", Name: "detach and attach again",
-		Script: `docker run -dit --name $N $IMAGE sh -c 'while read a; do echo "got $a"; done' >/dev/null
-			docker attach $N
-			docker attach $N; echo code $?`, Type: []Keys{{After: "", Send: "w\r"}, {After: "got w", Send: "\x10\x11"}, {After: "read escape sequence", Send: "v\r"}, {After: "got v", Send: "\x04"}},
-		Want: Answer{Out: "w\r\nw\r\ngot w\r\nread escape sequence\r\nv\r\nv\r\ngot v\r\ncode 0\r\n"},
+		Script: dit + `echo go; docker attach $N
+			docker attach $N; echo code $?`, Type: []Keys{{After: "go", Send: "w\r"}, {After: "got w", Send: "\x10\x11"}, {After: "read escape sequence", Send: "v\r"}, {After: "got v", Send: "\x04"}},
+		Want: Answer{Out: "go\r\nw\r\ngot w\r\nread escape sequence\r\nv\r\ngot v\r\ncode 0\r\n"},
 	},
 	{
 		Group: "attach", Name: "client gets TERM",
-		Script: `docker run -d --name $N $IMAGE sh -c 'trap "echo term; exit 9" TERM; echo ready; while :; do sleep .1; done' >/dev/null
-			logged $N ready
-			docker attach $N & sleep 1
+		Script: `docker run -d --name $N $IMAGE sh -c 'trap "echo term; exit 9" TERM; while :; do echo tick; sleep .1; done' >/dev/null
+			logged $N tick
+			docker attach $N >said & await grep -q tick said
 			kill -TERM $!
-			wait $!`,
+			wait $!; code=$?; ` + untick + `; exit $code`,
 		Want: Answer{Out: "term\n", Code: 9},
 	},
 	{
 		Group: "attach", Name: "client gets TERM, --sig-proxy=false",
-		Script: `docker run -d --name $N $IMAGE sh -c 'trap "echo term" TERM; echo ready; while :; do sleep .1; done' >/dev/null
-			logged $N ready
-			docker attach --sig-proxy=false $N & sleep 1
+		Script: `docker run -d --name $N $IMAGE sh -c 'trap "echo term" TERM; while :; do echo tick; sleep .1; done' >/dev/null
+			logged $N tick
+			docker attach --sig-proxy=false $N >said & await grep -q tick said
 			kill -TERM $!
 			sleep 1
+			` + untick + `
 			docker inspect -f '{{.State.Status}}' $N
 			docker kill $N >/dev/null
 			wait $!`,
@@ -215,8 +235,8 @@ func framed(r io.Reader) (string, error) {
 	return fmt.Sprintf("out %q, err %q\n", &out, &errs), err
 }
 
-// five makes a container of five lines, a tenth of a second apart, the fourth on stderr.
-const five = `docker run --name $N $IMAGE sh -c 'for i in 1 2 3 4 5; do test $i = 4 && echo $i >&2 || echo $i; sleep .1; done' >/dev/null 2>&1; `
+// five makes a container of five lines, the fourth on stderr. What is between them keeps two streams in order.
+const five = `docker run --name $N $IMAGE sh -c 'for i in 1 2 3 4 5; do test $i = 4 && echo $i >&2 || echo $i; sleep .3; done' >/dev/null 2>&1; `
 
 var logsCases = []Case{
 	{
@@ -327,34 +347,43 @@ var logsCases = []Case{
 	},
 	{
 		Group: "logs", Name: "-f -n 0",
-		Script: `docker run -d --name $N $IMAGE ` + talks + ` >/dev/null; logged $N ready; docker logs -f -n 0 $N & sleep 1; docker exec $N touch /tmp/go; wait $!`,
-		Want:   Answer{Out: "out\n", Err: "err\n"},
+		Script: `docker run -d --name $N $IMAGE ` + ticks + ` >/dev/null
+			logged $N ready
+			docker logs -f -n 0 $N >said & await grep -q tick said
+			docker exec $N touch /tmp/go
+			wait $!; ` + untick,
+		Want: Answer{Out: "out\n", Err: "err\n"},
 	},
 	{
 		Group: "logs", Name: "-f -n 1",
-		Script: `docker run -d --name $N $IMAGE ` + talks + ` >/dev/null; logged $N ready; docker logs -f -n 1 $N & sleep 1; docker exec $N touch /tmp/go; wait $!`,
-		Want:   Answer{Out: "ready\nout\n", Err: "err\n"},
+		Script: `docker run -d --name $N $IMAGE ` + talks + ` >/dev/null
+			logged $N ready
+			docker logs -f -n 1 $N >said & await grep -q ready said
+			docker exec $N touch /tmp/go
+			wait $!; cat said`,
+		Want: Answer{Out: "ready\nout\n", Err: "err\n"},
 	},
 	{
 		Group: "logs", Name: "-f goes with a client that leaves",
-		Script: `docker logs -f $BOX & sleep 1; kill -INT $!; wait $!`,
-		Want:   Answer{Code: 130},
+		Script: `docker run -d --name $N $IMAGE ` + talks + ` >/dev/null
+			docker logs -f $N >said & await grep -q ready said
+			kill -INT $!; wait $!`,
+		Want: Answer{Code: 130},
 	},
 	{
 		Group: "logs", Name: "-f ends with rm",
 		Script: `docker run -d --name $N $IMAGE sh -c 'echo ready
 			sleep 1000' >/dev/null
-			docker logs -f $N & logged $N ready
-			sleep 1
+			docker logs -f $N >said & await grep -q ready said
 			docker rm -f $N >/dev/null
-			wait $!`,
+			wait $!; cat said`,
 		Want: Answer{Out: "ready\n"},
 	},
 	{
 		Group: "logs", Name: "-f --until",
 		Script: `docker run -d --name $N $IMAGE sh -c 'echo ready
 			sleep 1000' >/dev/null
-			logged $N ready; timeout 10 docker logs -f --until 1s $N; echo $?`,
+			logged $N ready; timeout 10 docker logs -f --until 1h $N; echo $?`,
 		Want: Answer{Out: "124\n"},
 		Ours: &Answer{Out: "0\n"},
 		Why:  "an until that has passed ends a follow; 20.10 waits for the container",
@@ -455,9 +484,9 @@ var logsCases = []Case{
 		Script: `docker run -d --name $N $IMAGE sh -c 'echo begin
 			sleep 1000' >/dev/null
 			logged $N begin
-			docker logs -f $N >out & sleep 1
+			docker logs -f $N >out & await grep -q begin out
 			docker restart -t 0 $N >/dev/null
-			sleep 1
+			await sh -c "test \$(docker logs $N | wc -l) = 2"
 			docker logs $N
 			docker kill $N >/dev/null
 			wait; cat out`,
