@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -80,7 +81,12 @@ func TestRun(t *testing.T) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	t.Setenv("SOCKERLESS_DATA_DIR", dir)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	var l net.Listener
+	for range 100 { // below the ports that others are given, so that it is free when the backend comes
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(10000))); err == nil {
+			break
+		}
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +154,7 @@ func TestRun(t *testing.T) {
 		if code != 0 {
 			t.Errorf("it ended with %d: %s", code, &stderr)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("it does not end")
 	}
 	if _, err := os.Lstat(socket); !errors.Is(err, os.ErrNotExist) && runtime.GOOS != "windows" {
