@@ -141,7 +141,7 @@ func startChain(agent string) (socket string, stop func() error, err error) {
 		return "", nil, err
 	}
 	stops = append(stops, func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		return e.Close(ctx)
 	})
