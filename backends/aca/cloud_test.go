@@ -138,9 +138,9 @@ func (tc *testCloud) seq() int {
 // eventually waits until ok, and fails the test if that takes too long.
 func (tc *testCloud) eventually(what string, ok func() bool) {
 	tc.t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			tc.t.Fatalf("not within 30 s: %s", what)
+			tc.t.Fatalf("not within 2 minutes: %s", what)
 		}
 	}
 }

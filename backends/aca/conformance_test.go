@@ -122,7 +122,8 @@ func (c *callers) serve(t *testing.T) string {
 			t.Errorf("the callback server ended: %v", err)
 		}
 	})
-	work.Go(func() { // ends when the cleanup closes hub
+	over := make(chan struct{})
+	work.Go(func() { // ends when the cleanup closes hub, also if nobody takes a link
 		for {
 			accepted, err := hub.Accept(context.Background())
 			if err != nil {
@@ -131,10 +132,15 @@ func (c *callers) serve(t *testing.T) string {
 			c.mu.Lock()
 			waiting := c.links[accepted.ID()]
 			c.mu.Unlock()
-			waiting <- accepted
+			select {
+			case waiting <- accepted:
+			case <-over:
+				return
+			}
 		}
 	})
 	t.Cleanup(func() {
+		close(over)
 		if err := errors.Join(hub.Close(), srv.Close()); err != nil {
 			t.Errorf("cannot close the callback server: %v", err)
 		}

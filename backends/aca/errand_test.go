@@ -61,10 +61,11 @@ func TestErrandLeavesNothing(t *testing.T) {
 		code  sockerless.Code
 		want  string // in the error
 		left  int
+		limit time.Duration // of one that never ends it is long enough to begin
 	}{
-		"never ends":        {azuresim.Fault{}, sockerless.ETIMEOUT, "has not ended in time", 0},
-		"start refused":     {azuresim.Fault{Method: http.MethodPost, Path: "/start$", Status: http.StatusForbidden, Code: "AuthorizationFailed"}, sockerless.EFORBIDDEN, "cannot start job sl-errand", 0},
-		"cannot be deleted": {azuresim.Fault{Method: http.MethodDelete, Path: "/jobs/", Status: http.StatusForbidden, Code: "AuthorizationFailed"}, sockerless.ETIMEOUT, "and job sl-errand is still there", 1},
+		"never ends":        {azuresim.Fault{}, sockerless.ETIMEOUT, "has not ended in time", 0, 10 * time.Second},
+		"start refused":     {azuresim.Fault{Method: http.MethodPost, Path: "/start$", Status: http.StatusForbidden, Code: "AuthorizationFailed"}, sockerless.EFORBIDDEN, "cannot start job sl-errand", 0, time.Minute},
+		"cannot be deleted": {azuresim.Fault{Method: http.MethodDelete, Path: "/jobs/", Status: http.StatusForbidden, Code: "AuthorizationFailed"}, sockerless.ETIMEOUT, "and job sl-errand is still there", 1, 10 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -75,7 +76,7 @@ func TestErrandLeavesNothing(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), c.limit)
 			defer cancel()
 			_, err := driverOf(t, tc).Errand(ctx, "sl-errand", "reach")
 			if err == nil || !strings.Contains(err.Error(), c.want) || sockerless.ErrorCode(err) != c.code {

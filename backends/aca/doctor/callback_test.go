@@ -1,7 +1,9 @@
 package doctor_test
 
 import (
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -42,16 +44,20 @@ func newRunningWard(t *testing.T) *ward {
 	return w
 }
 
-// closed is an address on which nobody listens.
-func closed(t *testing.T) (addr, port string) {
+// closed is an address on which nobody listens, from below those that the kernel gives to whoever asks for any.
+func closed(t *testing.T, from int) (addr, port string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", from+rand.IntN(6000)))
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		_, port, _ = net.SplitHostPort(l.Addr().String())
+		return l.Addr().String(), port
 	}
-	defer l.Close()
-	_, port, _ = net.SplitHostPort(l.Addr().String())
-	return l.Addr().String(), port
+	t.Fatal("no port is free")
+	return "", ""
 }
 
 // A real job finds out whether it reaches the callback URL. It is gone afterwards, and it tells no one else's business.
@@ -62,8 +68,8 @@ func TestCallback(t *testing.T) {
 	other := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(other.Close)
 	_, otherPort, _ := net.SplitHostPort(other.Listener.Addr().String())
-	free, freePort := closed(t)
-	_, nobodysPort := closed(t)
+	free, freePort := closed(t, 20000)
+	_, nobodysPort := closed(t, 26000)
 	const opened = ": start the backend there, and let the environment's subnet through to it (security groups, firewalls), or set SOCKERLESS_CALLBACK_URL to where it is"
 	var work sync.WaitGroup // not t.Parallel: each waits for seconds, and is not to keep others from running
 	for name, c := range map[string]struct{ url, addr, want string }{

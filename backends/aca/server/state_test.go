@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -99,6 +100,21 @@ func (c cloud) machine(t *testing.T, addr string) (*exec.Cmd, *remote.Client) {
 	return cmd, client
 }
 
+// freePort is an address on which nobody listens, from below those that the kernel gives to whoever asks for any.
+func freePort(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000)))
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		return l.Addr().String()
+	}
+	t.Fatal("no port is free")
+	return ""
+}
+
 func await(t *testing.T, what string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !f(); time.Sleep(100 * time.Millisecond) {
@@ -123,12 +139,7 @@ func logsOf(t *testing.T, b *remote.Client, ref string, tail int) (text string) 
 // what stayed on the first machine's disk.
 func TestAnotherMachine(t *testing.T) {
 	c := newCloud(t)
-	l, err := net.Listen("tcp", anyPort)
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := freePort(t)
 	cmd, b := c.machine(t, addr)
 	image := c.srv.LoginServer + "/minibox:latest"
 	for _, err := range b.Images.Pull(t.Context(), image, sockerless.PullOptions{}) {
@@ -151,7 +162,7 @@ func TestAnotherMachine(t *testing.T) {
 	create("copied", "cat", "/file")
 	var archive bytes.Buffer
 	w := tar.NewWriter(&archive)
-	if err := errors.Join(w.WriteHeader(&tar.Header{Name: "file", Mode: 0o644, Size: 2}), err); err != nil {
+	if err := w.WriteHeader(&tar.Header{Name: "file", Mode: 0o644, Size: 2}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.Write([]byte("hi")); err != nil {
@@ -253,7 +264,9 @@ func TestLostState(t *testing.T) {
 	if err := sim.Fail("", "batch$|/state", -1, 503, "ServerBusy", "Busy."); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Serve(t.Context(), l); !errors.Is(err, tablestore.ErrLost) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := s.Serve(ctx, l); !errors.Is(err, tablestore.ErrLost) {
 		t.Errorf("serving ends with %v", err)
 	}
 	if _, err := s.Backend().Volumes.Create(t.Context(), volume.CreateRequest{Name: "late"}); err == nil {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,6 +25,17 @@ import (
 
 // patience is how long a test waits for what has to come.
 const patience = 2 * time.Minute
+
+// within receives what has to come.
+func within[T any](t *testing.T, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(patience):
+		t.Fatal("what has to come does not")
+	}
+	return v
+}
 
 func awaitLost(t *testing.T, s *tablestore.Store) error {
 	t.Helper()
@@ -55,7 +67,7 @@ func TestSecondWaitsForTheFirst(t *testing.T) {
 				}
 				opened <- s
 			}()
-			if holder := <-told; holder != "first" {
+			if holder := within(t, told); holder != "first" {
 				t.Errorf("the second waits for %q", holder)
 			}
 			select {
@@ -68,7 +80,10 @@ func TestSecondWaitsForTheFirst(t *testing.T) {
 				t.Error("a lease that is held is not Held")
 			}
 			closed(t, first)
-			second := <-opened
+			second := within(t, opened)
+			if second == nil {
+				return // it is told
+			}
 			if got, err := second.Get(t.Context(), "t", "k2"); err != nil || got.Version != item.Version {
 				t.Errorf("the second has %+v (%v)", got, err)
 			}
@@ -136,18 +151,21 @@ func TestLateWriteIsFenced(t *testing.T) {
 		_, err := first.Put(t.Context(), "t", store.Item{Key: "k", Value: []byte("late"), Version: item.Version})
 		wrote <- err
 	}()
-	<-g.seen
+	within(t, g.seen)
 	second := open(t, a.options(t, "state", "second", 0))
 	defer closed(t, second)
 	awaitLost(t, first)
-	if err := <-wrote; !errors.Is(err, tablestore.ErrLost) {
+	if err := within(t, wrote); !errors.Is(err, tablestore.ErrLost) {
 		t.Errorf("the write of the first: %v", err)
 	}
 	if _, err := first.Get(t.Context(), "t", "k"); !errors.Is(err, tablestore.ErrLost) || first.Held() {
 		t.Errorf("a read of the first: %v", err)
 	}
+	g.mu.Lock()
+	kept := slices.Clone(g.kept)
+	g.mu.Unlock()
 	sent := 0
-	for _, r := range g.kept {
+	for _, r := range kept {
 		if !strings.HasSuffix(r.URL.Path, "$batch") {
 			continue
 		}
@@ -219,12 +237,12 @@ func TestBusyStorage(t *testing.T) {
 	put(t, s, "k", "one", "")
 	closed(t, s)
 
-	s = open(t, a.options(t, "state", "first", 4*time.Second))
+	s = open(t, a.options(t, "state", "first", 10*time.Second))
 	if err := a.sim.Fail("", `/state|batch$`, -1, http.StatusServiceUnavailable, "ServerBusy", "Busy."); err != nil {
 		t.Fatal(err)
 	}
 	_, err := s.Put(t.Context(), "t", store.Item{Key: "k2"})
-	if reason := awaitLost(t, s); !errors.Is(err, tablestore.ErrLost) || !strings.Contains(reason.Error(), "could not be renewed for 4s: Azure Table Storage answered 503 ServerBusy") || strings.Contains(reason.Error(), "\n") {
+	if reason := awaitLost(t, s); !errors.Is(err, tablestore.ErrLost) || !strings.Contains(reason.Error(), "could not be renewed for 10s: Azure Table Storage answered 503 ServerBusy") || strings.Contains(reason.Error(), "\n") {
 		t.Errorf("the write: %v; the reason: %v", err, reason)
 	}
 	closed(t, s)
