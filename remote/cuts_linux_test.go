@@ -151,7 +151,8 @@ func TestNothingNoticesCuts(t *testing.T) {
 		data[i] = byte(rand.Uint32())
 	}
 	sum := sha256.Sum256(data)
-	ctx := t.Context()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
 	var all sync.WaitGroup
 	for _, c := range []*remote.Client{first, second} {
 		all.Go(func() { // exec, both ways
@@ -188,7 +189,7 @@ func TestNothingNoticesCuts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	bound(t, s)
 	for i := range 200 {
 		want := fmt.Sprintf("word %d\n", i)
 		if _, err := io.WriteString(s, want); err != nil {
@@ -217,6 +218,7 @@ func execCat(ctx context.Context, c *remote.Client, id string, data []byte, sum 
 		return err
 	}
 	defer s.Close()
+	defer context.AfterFunc(ctx, func() { s.Close() })()
 	go func() { // ends with the session
 		_, _ = s.Write(data)
 		_ = s.CloseWrite()
@@ -292,7 +294,7 @@ func TestNetworkDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	bound(t, s)
 	way.cut(true)
 	if _, err := io.WriteString(s, "hello"); err != nil { // it waits in the link
 		t.Fatal(err)
@@ -343,7 +345,7 @@ func TestRestarts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { s.Close() })
+		bound(t, s)
 		return s
 	}
 	echo := func(s sockerless.Session, word string) {
@@ -411,7 +413,11 @@ func TestSilentClientGone(t *testing.T) {
 			if err := s.CloseWrite(); err != nil {
 				t.Fatal(err)
 			}
-			<-q.input
+			select {
+			case <-q.input:
+			case <-time.After(patience):
+				t.Fatal("the end of the input does not come")
+			}
 			select {
 			case <-q.gone:
 				t.Fatal("it ended on a half-close")
@@ -420,7 +426,7 @@ func TestSilentClientGone(t *testing.T) {
 			_ = s.(interface{ Reset() error }).Reset() // as a frontend does whose client has vanished
 			select {
 			case <-q.gone:
-			case <-time.After(30 * time.Second):
+			case <-time.After(patience):
 				t.Error("it goes on")
 			}
 		})

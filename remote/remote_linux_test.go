@@ -37,6 +37,15 @@ import (
 
 var agentBinary string
 
+// patience is for what must come, and bounds what hangs.
+const patience = 3 * time.Minute
+
+// bound closes a session of a test that hangs, and with the test at the latest.
+func bound(t *testing.T, s sockerless.Session) {
+	late := time.AfterFunc(patience, func() { s.Close() })
+	t.Cleanup(func() { late.Stop(); s.Close() })
+}
+
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "remote")
 	if err == nil {
@@ -117,7 +126,7 @@ func newEngine(t *testing.T) (*sockerless.Backend, *oneImage) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := errors.Join(e.Close(ctx), d.Close()); err != nil {
 			t.Error(err)
@@ -256,10 +265,15 @@ func TestImages(t *testing.T) {
 			if img, err := c.Images.Find(ctx, "nosuch"); img != nil || sockerless.ErrorCode(err) != sockerless.ENOTFOUND || err.Error() != "No such image: nosuch" {
 				t.Errorf("find: %+v, %v", img, err)
 			}
+			listed := 0
 			for img, err := range c.Images.List(ctx, sockerless.ImageListOptions{}) {
+				listed++
 				if err != nil || img.Source != memdriver.Shell.Source {
 					t.Errorf("list: %+v, %v", img, err)
 				}
+			}
+			if listed != 1 {
+				t.Errorf("%d images are listed", listed)
 			}
 			if err := c.Images.Tag(ctx, "a", "b"); sockerless.ErrorCode(err) != sockerless.ECONFLICT || err.Error() != "cannot tag a as b" {
 				t.Errorf("tag: %v", err)
@@ -370,10 +384,12 @@ func TestAway(t *testing.T) {
 			if sockerless.ErrorCode(err) != sockerless.EUNAVAILABLE || !strings.HasPrefix(err.Error(), "cannot reach the backend at "+r.addr) || !strings.HasSuffix(err.Error(), "is it running?") {
 				t.Errorf("%v", err)
 			}
+			var told []sockerless.Code
 			for _, err := range c.Images.List(t.Context(), sockerless.ImageListOptions{}) {
-				if sockerless.ErrorCode(err) != sockerless.EUNAVAILABLE {
-					t.Errorf("feed: %v", err)
-				}
+				told = append(told, sockerless.ErrorCode(err))
+			}
+			if diff := cmp.Diff([]sockerless.Code{sockerless.EUNAVAILABLE}, told); diff != "" {
+				t.Errorf("feed: %s", diff)
 			}
 			if _, err := c.Containers.Attach(t.Context(), "x", sockerless.AttachOptions{}); sockerless.ErrorCode(err) != sockerless.EUNAVAILABLE {
 				t.Errorf("session: %v", err)
@@ -393,13 +409,16 @@ func TestLost(t *testing.T) {
 	entered := make(chan bool, 1)
 	r := serve(t, "loopback", &sockerless.Backend{Images: &oneImage{}, System: hanging{entered: entered}})
 	c := r.dial(t)
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
 	go func() { <-entered; cancel() }()
 	if _, err := c.System.Info(ctx); !errors.Is(err, context.Canceled) || sockerless.ErrorCode(err) != sockerless.EINTERNAL {
 		t.Errorf("given up: %v", err)
 	}
 	go func() { <-entered; r.http.CloseClientConnections() }()
-	if _, err := c.System.Info(t.Context()); sockerless.ErrorCode(err) != sockerless.EUNAVAILABLE || !strings.Contains(err.Error(), "lost the backend") {
+	ctx, cancel = context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := c.System.Info(ctx); sockerless.ErrorCode(err) != sockerless.EUNAVAILABLE || !strings.Contains(err.Error(), "lost the backend") {
 		t.Errorf("lost: %v", err)
 	}
 }
@@ -438,7 +457,7 @@ func TestLinkComesBack(t *testing.T) {
 	mu.Unlock()
 	r.server.Close()
 	_, err := c.Images.Find(t.Context(), "shell")
-	for deadline := time.Now().Add(20 * time.Second); sockerless.ErrorCode(err) == sockerless.EUNAVAILABLE && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); sockerless.ErrorCode(err) == sockerless.EUNAVAILABLE && time.Now().Before(deadline); {
 		_, err = c.Images.Find(t.Context(), "shell") // the goodbye was on its way
 	}
 	if err != nil {
