@@ -417,14 +417,20 @@ func TestFollow(t *testing.T) {
 	go func() {                       // ends after n records
 		defer close(ended)
 		for i := uint64(2); i <= n; i++ {
-			turns <- struct{}{}
+			select {
+			case turns <- struct{}{}:
+			case <-t.Context().Done(): // the reader has failed
+				return
+			}
 			if err := l.Append(record(i, fmt.Sprintf("line %d\n", i))); err != nil {
 				t.Error(err)
 			}
 		}
 	}()
 	next := 1
-	for r, err := range l.Records(t.Context(), logstore.Query{Tail: -1, Follow: ended}) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	for r, err := range l.Records(ctx, logstore.Query{Tail: -1, Follow: ended}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -442,7 +448,7 @@ func TestFollow(t *testing.T) {
 func TestFollowEndsWithItsContext(t *testing.T) {
 	_, l, _ := open(t, logstore.Limits{})
 	write(t, l, record(1, "1"))
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var last error
 	for _, err := range l.Records(ctx, logstore.Query{Tail: -1, Follow: make(chan struct{})}) {
@@ -458,7 +464,9 @@ func TestRemoveUnderAReader(t *testing.T) {
 	s, l, dir := open(t, logstore.Limits{})
 	write(t, l, record(1, "1"), record(2, "2"))
 	seen := 0
-	for _, err := range l.Records(t.Context(), logstore.Query{Tail: -1, Follow: make(chan struct{})}) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	for _, err := range l.Records(ctx, logstore.Query{Tail: -1, Follow: make(chan struct{})}) {
 		if err != nil {
 			t.Fatal(err)
 		}
