@@ -270,6 +270,17 @@ func (r *rig) logs(id string, opt sockerless.LogOptions) string {
 	return b.String()
 }
 
+// within receives what has to come: what hangs fails its test, and not the package.
+func within[T any](t *testing.T, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(2 * time.Minute):
+		t.Fatal("what has to come does not")
+	}
+	return v
+}
+
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {

@@ -210,7 +210,7 @@ func TestCancelledStart(t *testing.T) {
 			wait := r.wait(id, docker.WaitConditionNextExit)
 			started := make(chan error, 1)
 			go func() { started <- r.b.Containers.Start(t.Context(), id) }() // ends with the cancellation
-			<-asked
+			within(t, asked)
 			// What a terminal sends by itself must not cancel anything.
 			if err := r.b.Containers.Signal(t.Context(), id, "WINCH"); err != nil {
 				t.Error(err)
@@ -221,7 +221,7 @@ func TestCancelledStart(t *testing.T) {
 			if err := c.end(r, id); err != nil {
 				t.Fatal(err)
 			}
-			refused(t, <-started, sockerless.ECONFLICT)
+			refused(t, within(t, started), sockerless.ECONFLICT)
 			r.read(s, false)
 			if u := wait(); u.ExitCode != c.code {
 				t.Errorf("exit code %d, want %d", u.ExitCode, c.code)
@@ -271,7 +271,7 @@ func TestSlowStart(t *testing.T) {
 	}()
 	time.Sleep(50 * time.Millisecond)
 	f.inject(func(f *faulty) { f.dial = nil })
-	<-blocked
+	within(t, blocked)
 	if st := r.find(id).State; st.Starting || st.Pid == 0 {
 		t.Errorf("state: %+v", st)
 	}
@@ -293,15 +293,15 @@ func TestClientLeavesDuringStart(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	left := make(chan error, 1)
 	go func() { left <- r.b.Containers.Start(ctx, id) }() // ends when the client leaves
-	<-asked
+	within(t, asked)
 	leave()
-	if err := <-left; !errors.Is(err, context.Canceled) {
+	if err := within(t, left); !errors.Is(err, context.Canceled) {
 		t.Errorf("the client got %v", err)
 	}
 	joined := make(chan error, 1)
 	go func() { joined <- r.b.Containers.Start(t.Context(), id) }() // ends with the start
 	close(answer)
-	if err := <-joined; err != nil && sockerless.ErrorCode(err) != sockerless.ENOTMODIFIED {
+	if err := within(t, joined); err != nil && sockerless.ErrorCode(err) != sockerless.ENOTMODIFIED {
 		t.Errorf("a second client that joins the start: %v", err)
 	}
 	if st := r.find(id).State; st.Status != docker.StateRunning || f.calls.start.Load() != 1 {
@@ -446,7 +446,7 @@ func TestLateExecution(t *testing.T) {
 	})
 	id := r.create(sh("sleep 600"))
 	go r.b.Containers.Start(t.Context(), id) // ends with the engine
-	<-lost
+	within(t, lost)
 	r.reopen()
 	eventually(t, "the start is given up", func() bool { return r.find(id).State.Error != "" })
 	if f.ends(t, id) {

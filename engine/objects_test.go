@@ -154,7 +154,7 @@ func TestSlowFollower(t *testing.T) {
 		}
 	}
 	close(reads)
-	if err := <-ended; sockerless.ErrorCode(err) != sockerless.EUNAVAILABLE {
+	if err := within(t, ended); sockerless.ErrorCode(err) != sockerless.EUNAVAILABLE {
 		t.Errorf("the follower ends with %v", err)
 	}
 }

@@ -66,7 +66,7 @@ func TestPausedInACrash(t *testing.T) {
 			t.Errorf("before it is stored: %+v", st)
 		}
 		r.close()
-		if err := <-told; err == nil {
+		if err := within(t, told); err == nil {
 			t.Error("a pause that could not be stored was told as one")
 		}
 		m.left.Store(1 << 40)

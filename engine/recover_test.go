@@ -150,7 +150,7 @@ func TestCrashInTheCloudsAnswer(t *testing.T) {
 			})
 			id := r.create(sh("echo up; sleep 600"))
 			go r.b.Containers.Start(t.Context(), id) // ends with the engine
-			<-asked
+			within(t, asked)
 			f.inject(func(f *faulty) { f.start = nil })
 			r.reopen()
 			if accepted {
@@ -286,7 +286,7 @@ func TestSecondAgentIsFenced(t *testing.T) {
 	})
 	id := r.create(sh("sleep 600"))
 	r.start(id)
-	spec, execution := <-specs, r.find(id).Run.Execution
+	spec, execution := within(t, specs), r.find(id).Run.Execution
 	for _, hello := range []link.Hello{
 		{Execution: execution, BootID: "another boot"}, {Execution: "another-execution", BootID: "another boot"},
 	} {
@@ -300,10 +300,10 @@ func TestSecondAgentIsFenced(t *testing.T) {
 			released <- req.URL.Path
 		})}
 		go server.Serve(l) // ends with the link
-		if got := <-released; got != protocol.PathRelease {
+		if got := within(t, released); got != protocol.PathRelease {
 			t.Errorf("the second agent is asked for %s", got)
 		}
-		<-l.Done()
+		within(t, l.Done())
 		server.Close()
 	}
 	if out := r.exec(id, "echo", "works"); out != "works\n" {
@@ -327,7 +327,7 @@ func TestReplicaRunAgain(t *testing.T) {
 	id := r.create(sh(gated + "kill -9 $PPID; sleep 600"))
 	wait := r.wait(id, docker.WaitConditionNextExit)
 	r.start(id)
-	spec, agent := <-specs, r.agentOf(id)
+	spec, agent := within(t, specs), r.agentOf(id)
 	f.inject(func(f *faulty) { // the execution goes on
 		f.status = func(context.Context, driver.Run) (driver.Status, error) {
 			return driver.Status{Phase: driver.PhaseRunning}, nil
@@ -351,7 +351,7 @@ func TestReplicaRunAgain(t *testing.T) {
 	}
 	f.inject(func(f *faulty) { f.status = nil })
 	eventually(t, "the execution is stopped", func() bool { return f.calls.stop.Load() == 1 })
-	<-l.Done()
+	within(t, l.Done())
 	server.Close()
 }
 

@@ -395,7 +395,7 @@ func TestStopWhileItWaitsForTheCloud(t *testing.T) {
 					var asked chan struct{}
 					asked, answer = f.slowStart()
 					open()
-					<-asked
+					within(t, asked)
 				} else {
 					f.inject(func(f *faulty) {
 						f.start = func(context.Context, driver.Spec) (driver.Run, error) {
@@ -440,7 +440,7 @@ func TestRestartWhileThePolicyDoes(t *testing.T) {
 	r.start(id)
 	asked, answer := f.slowStart()
 	open()
-	<-asked
+	within(t, asked)
 	err := r.b.Containers.Restart(t.Context(), id, sockerless.StopOptions{})
 	if sockerless.ErrorCode(err) != sockerless.EUNAVAILABLE || !strings.Contains(err.Error(), "it is being started, and that is not done after 2s") {
 		t.Errorf("restart: %v", err)
@@ -546,7 +546,7 @@ func TestUpdate(t *testing.T) {
 		}
 	})
 	r.start(id)
-	if spec := <-specs; spec.Memory != 1<<30 {
+	if spec := within(t, specs); spec.Memory != 1<<30 {
 		t.Errorf("spec %+v", spec)
 	}
 	if c := r.find(id); c.Run.Incarnation != 1 || c.HostConfig.Memory != 1<<30 || c.HostConfig.RestartPolicy.Name != "no" {
@@ -593,7 +593,7 @@ func TestStartWhileItIsRestarted(t *testing.T) {
 	r.start(id)
 	asked, answer := f.slowStart()
 	open()
-	<-asked
+	within(t, asked)
 	started := make(chan error, 1)
 	go func() { started <- r.b.Containers.Start(t.Context(), id) }() // ends with the answer, at the latest
 	select {

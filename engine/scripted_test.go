@@ -65,7 +65,7 @@ func newScripted(t *testing.T, o rigOptions, more ...func(*sockerless.CreateRequ
 	id = r.create(sh("true"), more...)
 	started = make(chan error, 1)
 	go func() { started <- r.b.Containers.Start(t.Context(), id) }() // ends with the start
-	a.spec = <-specs
+	a.spec = within(t, specs)
 	wire.HandleFeed(a.ServeMux, protocol.PathEvents, func(ctx context.Context, q protocol.EventsRequest, _ io.Reader) iter.Seq2[protocol.Event, error] {
 		return func(yield func(protocol.Event, error) bool) { a.follow(ctx, q.After, yield) }
 	})
@@ -174,7 +174,7 @@ func TestPauseThatIsOverAtOnce(t *testing.T) {
 		return struct{}{}, nil
 	})
 	a.link()
-	if err := <-started; err != nil {
+	if err := within(t, started); err != nil {
 		t.Fatal(err)
 	}
 	for range 20 {
@@ -203,7 +203,7 @@ func TestPolicyIsToldAgain(t *testing.T) {
 		return struct{}{}, nil
 	})
 	a.link()
-	if err := <-started; err != nil {
+	if err := within(t, started); err != nil {
 		t.Fatal(err)
 	}
 	warnings, err := a.r.b.Containers.Update(t.Context(), id, docker.UpdateConfig{RestartPolicy: docker.RestartPolicy{Name: "always"}})
@@ -249,10 +249,10 @@ func TestExitThatIsToldTwice(t *testing.T) {
 		<-req.Context().Done()
 	})
 	end := a.link()
-	<-heard
+	within(t, heard)
 	end()
 	a.link()
-	if err := <-started; err != nil {
+	if err := within(t, started); err != nil {
 		t.Fatal(err)
 	}
 	a.r.becomes(id, docker.StateRestarting)
@@ -298,7 +298,7 @@ func TestCrashBeforeAnotherExecution(t *testing.T) {
 		<-req.Context().Done()
 	})
 	end := a.link()
-	if err := <-started; err != nil {
+	if err := within(t, started); err != nil {
 		t.Fatal(err)
 	}
 	a.tell(protocol.Event{Kind: protocol.EventExited, Incarnation: 1, Exit: &protocol.Exit{Code: 7, Time: time.Now()}})
@@ -345,11 +345,11 @@ func TestEndWhileSomebodyAttaches(t *testing.T) {
 		<-req.Context().Done()
 	})
 	a.link()
-	if err := <-started; err != nil {
+	if err := within(t, started); err != nil {
 		t.Fatal(err)
 	}
-	<-late
-	<-joins
+	within(t, late)
+	within(t, joins)
 	a.cut()
 	a.r.becomes(id, docker.StateExited)
 }
@@ -368,7 +368,7 @@ func TestStopOfWhoHasMuchToSay(t *testing.T) {
 		return protocol.State{Phase: protocol.PhaseExited, Incarnation: 1, Exit: &exit, LastLog: 2, LastEvent: 1}, nil
 	})
 	a.link()
-	if err := <-started; err != nil {
+	if err := within(t, started); err != nil {
 		t.Fatal(err)
 	}
 	stopped := make(chan error, 1)
@@ -378,7 +378,7 @@ func TestStopOfWhoHasMuchToSay(t *testing.T) {
 	a.records <- tape.Record{Seq: 1, Stream: tape.Stdout, Time: time.Now(), Data: []byte("one\n")}
 	time.Sleep(12 * time.Second) // longer than an agent may be silent
 	a.records <- tape.Record{Seq: 2, Stream: tape.Stdout, Time: time.Now(), Data: []byte("two\n")}
-	if err := <-stopped; err != nil {
+	if err := within(t, stopped); err != nil {
 		t.Error(err)
 	}
 	if st := a.r.find(id).State; st.ExitCode != 7 || st.Error != "" {

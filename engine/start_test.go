@@ -41,7 +41,7 @@ func TestExitBeforeTheStartIsAnswered(t *testing.T) {
 	wait := r.wait(id, docker.WaitConditionNextExit)
 	started := make(chan error, 1)
 	go func() { started <- r.b.Containers.Start(t.Context(), id) }() // ends with the start
-	spec := <-specs
+	spec := within(t, specs)
 
 	began := make(chan struct{})
 	var starts atomic.Int64
@@ -88,7 +88,7 @@ func TestExitBeforeTheStartIsAnswered(t *testing.T) {
 	server := &http.Server{Handler: m}
 	go server.Serve(l) // ends with the link
 	defer server.Close()
-	if err := <-started; err != nil {
+	if err := within(t, started); err != nil {
 		t.Error(err)
 	}
 	eventually(t, "the exit is told", func() bool { return r.find(id).State.Status == docker.StateExited })
@@ -126,7 +126,7 @@ func TestStartIsAskedOnce(t *testing.T) {
 	go func() { started <- r.b.Containers.Start(t.Context(), id) }() // ends with the start
 	eventually(t, "the store has refused it again", func() bool { return s.refused.Load() >= 2 })
 	s.on.Store(false)
-	if err := <-started; err != nil {
+	if err := within(t, started); err != nil {
 		t.Error(err)
 	}
 	if n := f.calls.start.Load(); n != 1 {
@@ -188,7 +188,7 @@ func TestLateExecutionOfAStartThatFailed(t *testing.T) {
 	})
 	id := r.create(sh("sleep 600"))
 	go r.b.Containers.Start(t.Context(), id) // ends with the engine
-	<-lost
+	within(t, lost)
 	r.reopen()
 	eventually(t, "the start is given up", func() bool { return r.find(id).State.Error != "" })
 	r.reopen() // which forgets why it listed
@@ -224,11 +224,11 @@ func TestStopOfAStartIsTold(t *testing.T) {
 			id := r.create(sh("sleep 600"), autoRemove)
 			started := make(chan error, 1)
 			go func() { started <- r.b.Containers.Start(t.Context(), id) }() // ends with the cancellation
-			<-asked
+			within(t, asked)
 			if err := end(r, id); err != nil {
 				t.Fatal(err)
 			}
-			err := <-started
+			err := within(t, started)
 			refused(t, err, sockerless.ECONFLICT)
 			if err == nil || !strings.Contains(err.Error(), "it was stopped by SIG") {
 				t.Errorf("the asker is told %v", err)
@@ -248,14 +248,14 @@ func TestRestartJoinsAStart(t *testing.T) {
 			id := r.create(sh("echo up; exec sleep 600"), more...)
 			started, restarted := make(chan error, 1), make(chan error, 1)
 			go func() { started <- r.b.Containers.Start(t.Context(), id) }() // both end with the start
-			<-asked
+			within(t, asked)
 			go func() { restarted <- r.b.Containers.Restart(t.Context(), id, sockerless.StopOptions{}) }()
 			time.Sleep(100 * time.Millisecond) // for the restart to come
 			close(answer)
-			if err := <-started; err != nil {
+			if err := within(t, started); err != nil {
 				t.Errorf("the start: %v", err)
 			}
-			if err := <-restarted; err != nil {
+			if err := within(t, restarted); err != nil {
 				t.Errorf("the restart: %v", err)
 			}
 			if n := f.calls.start.Load(); n != 1 {
@@ -320,7 +320,7 @@ func TestAttachUnderACancelledStart(t *testing.T) {
 	session := r.attach(id, sockerless.AttachOptions{Stdout: true})
 	started := make(chan error, 1)
 	go func() { started <- r.b.Containers.Start(t.Context(), id) }() // ends with the cancellation
-	spec := <-specs
+	spec := within(t, specs)
 	asked := make(chan struct{})
 	m := http.NewServeMux()
 	m.HandleFunc(protocol.PathAttach, func(_ http.ResponseWriter, req *http.Request) {
@@ -344,11 +344,11 @@ func TestAttachUnderACancelledStart(t *testing.T) {
 	server := &http.Server{Handler: m}
 	go server.Serve(l) // ends with the link
 	defer server.Close()
-	<-asked
+	within(t, asked)
 	if err := r.b.Containers.Signal(t.Context(), id, "KILL"); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, <-started, sockerless.ECONFLICT)
+	refused(t, within(t, started), sockerless.ECONFLICT)
 	ended := make(chan error, 1)
 	go func() { _, err := io.ReadAll(session); ended <- err }() // ends with the session
 	select {
