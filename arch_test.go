@@ -118,6 +118,7 @@ var rules = []struct {
 
 // TestImports holds every package to the rule with the longest matching path.
 func TestImports(t *testing.T) {
+	held := make([]bool, len(rules))
 	for _, p := range listPackages(t) {
 		rel := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
 		best := -1
@@ -130,6 +131,7 @@ func TestImports(t *testing.T) {
 		if best < 0 || wires(rel) {
 			continue
 		}
+		held[best] = true
 		r := rules[best]
 		for _, imp := range p.Imports {
 			if own, ok := strings.CutPrefix(imp, module); ok {
@@ -147,6 +149,11 @@ func TestImports(t *testing.T) {
 			if r.only != nil && strings.Contains(strings.Split(imp, "/")[0], ".") && !hasPrefix(r.only, imp) {
 				t.Errorf("%s imports %s: %s", rel, imp, r.reason)
 			}
+		}
+	}
+	for i, r := range rules {
+		if !held[i] {
+			t.Errorf("the rule for %q holds no package", r.pkg)
 		}
 	}
 }
