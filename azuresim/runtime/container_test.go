@@ -11,6 +11,7 @@ import (
 	goruntime "runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -232,12 +233,8 @@ func TestOutputIsExact(t *testing.T) {
 
 func TestABackgroundProcessDoesNotHoldTheEnd(t *testing.T) {
 	rt := need(t)
-	start := time.Now()
-	o := launch(t, rt, sh("sleep 60 & echo done"))
+	o := launch(t, rt, sh("sleep 1000 & echo done"))
 	one(t, o.wait(t))
-	if took := time.Since(start); took > 10*time.Second {
-		t.Errorf("took %v", took)
-	}
 	if got := o.text("main/stdout"); got != "done" {
 		t.Errorf("stdout %q", got)
 	}
@@ -246,26 +243,32 @@ func TestABackgroundProcessDoesNotHoldTheEnd(t *testing.T) {
 // TestOutputThatNobodyTakesDoesNotHoldTheEnd: a stuck receiver costs lines, not the replica.
 func TestOutputThatNobodyTakesDoesNotHoldTheEnd(t *testing.T) {
 	rt := need(t)
-	stuck := make(chan struct{})
+	stuck, begun := make(chan struct{}), make(chan struct{})
 	defer close(stuck)
+	begin := sync.OnceFunc(func() { close(begun) })
 	ended := make(chan azuresim.ReplicaResult, 1)
 	r, err := rt.Start(t.Context(), azuresim.ReplicaSpec{
 		Name:       fmt.Sprintf("stuck-%d", names.next()),
 		Containers: []azuresim.ContainerSpec{{Name: "main", Image: box(), Command: []string{"sh", "-c", "yes | head -c 1000000"}}},
-		Output:     func(string, string, []byte) { <-stuck },
+		Output:     func(string, string, []byte) { begin(); <-stuck },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	go func() { <-r.Done(); ended <- r.Result() }() // ends with the replica
-	time.Sleep(500 * time.Millisecond)
+	select {
+	case <-begun:
+	case <-time.After(2 * time.Minute):
+		t.Error("no output")
+	}
+	time.Sleep(300 * time.Millisecond) // the pipe fills
 	r.Stop(0)
 	select {
 	case result := <-ended:
 		if c := one(t, result); c.ExitCode == 0 {
 			t.Errorf("result %+v of a container that could not write", c)
 		}
-	case <-time.After(killLinger + outputLinger + 20*time.Second):
+	case <-time.After(killLinger + outputLinger + 2*time.Minute):
 		t.Fatal("not done")
 	}
 }
@@ -278,8 +281,8 @@ func TestStop(t *testing.T) {
 		want   int
 		least  time.Duration
 	}{
-		"a pid 1 that ignores SIGTERM is killed after the grace": {"echo up; sleep 60", 400 * time.Millisecond, 137, 400 * time.Millisecond},
-		"no grace": {"echo up; sleep 60", 0, 137, 0},
+		"a pid 1 that ignores SIGTERM is killed after the grace": {"echo up; sleep 1000", 400 * time.Millisecond, 137, 400 * time.Millisecond},
+		"no grace": {"echo up; sleep 1000", 0, 137, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -290,7 +293,7 @@ func TestStop(t *testing.T) {
 			if got := one(t, o.wait(t)); got.ExitCode != c.want {
 				t.Errorf("exit code %d, want %d", got.ExitCode, c.want)
 			}
-			if took := time.Since(start); took < c.least || took > c.least+5*time.Second {
+			if took := time.Since(start); took < c.least {
 				t.Errorf("took %v", took)
 			}
 		})
@@ -301,24 +304,20 @@ func TestStopDuringTheStart(t *testing.T) {
 	rt := need(t)
 	for i := range 12 {
 		t.Run(fmt.Sprint(i*5, " ms in"), func(t *testing.T) {
-			o := launch(t, rt, sh("sleep 60"))
+			o := launch(t, rt, sh("sleep 1000"))
 			time.Sleep(time.Duration(i*5) * time.Millisecond)
 			o.Stop(0)
-			select {
-			case <-o.Done():
-			case <-time.After(10 * time.Second):
-				t.Fatal("not done")
-			}
+			o.wait(t)
 		})
 	}
 }
 
 func TestAnEarlierEndOfTheGraceCounts(t *testing.T) {
 	rt := need(t)
-	o := launch(t, rt, sh("echo up; sleep 60"))
+	o := launch(t, rt, sh("echo up; sleep 1000"))
 	until(t, "the script", func() bool { return o.text("main/stdout") == "up" })
-	o.Stop(time.Minute)
-	o.Stop(2 * time.Minute)
+	o.Stop(time.Hour)
+	o.Stop(2 * time.Hour)
 	o.Stop(100 * time.Millisecond)
 	if got := one(t, o.wait(t)); got.ExitCode != 137 {
 		t.Errorf("exit code %d", got.ExitCode)
@@ -383,12 +382,12 @@ func TestCPULimit(t *testing.T) {
 		t.Skip("control groups cannot be used here")
 	}
 	t.Parallel()
-	// A busy loop of two seconds' wall time may use half a second's CPU at 0.25 cores.
-	spec := sh("end=$(( $(date +%s) + 3 )); while [ $(date +%s) -lt $end ]; do :; done; cat /sys/fs/cgroup/cpu.stat /sys/fs/cgroup/cpu/cpu.stat 2>/dev/null | grep ^nr_throttled")
+	// A busy loop wants more than 0.25 cores as soon as the machine has so much for it.
+	spec := sh("throttled() { cat /sys/fs/cgroup/cpu.stat /sys/fs/cgroup/cpu/cpu.stat 2>/dev/null | grep '^nr_throttled [1-9]'; }; until throttled; do i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; done")
 	spec.Containers[0].Resources.CPU = 0.25
 	o := launch(t, rt, spec)
 	one(t, o.wait(t))
-	if got := o.text("main/stdout"); !strings.HasPrefix(got, "nr_throttled ") || got == "nr_throttled 0" {
+	if got := o.text("main/stdout"); !strings.HasPrefix(got, "nr_throttled ") {
 		t.Errorf("the busy loop was not throttled: %q", got)
 	}
 }

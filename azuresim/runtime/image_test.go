@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -361,10 +362,16 @@ func TestAStoppedPullDoesNotStopTheOthers(t *testing.T) {
 	}
 	layers, _ := img.Layers()
 	digest, _ := layers[1].Digest()
-	release := make(chan struct{})
+	release, asked := make(chan struct{}), make(chan struct{}, 2)
+	free := sync.OnceFunc(func() { close(release) })
+	defer free() // whatever comes of it: who waits holds up the test's end
 	old := rt.opt.Transport
 	rt.opt.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
 		if strings.Contains(r.URL.Path, digest.Hex) {
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
 			<-release
 		}
 		return carrier.RoundTrip(r)
@@ -372,11 +379,15 @@ func TestAStoppedPullDoesNotStopTheOthers(t *testing.T) {
 	defer func() { rt.opt.Transport = old }()
 	spec := azuresim.ReplicaSpec{Containers: []azuresim.ContainerSpec{{Image: host + "/slow:1", Command: []string{"cat", "/shared-download"}}}}
 	first := launch(t, rt, spec)
-	time.Sleep(50 * time.Millisecond)
+	select {
+	case <-asked:
+	case <-time.After(2 * time.Minute):
+		t.Fatal("nobody asks for the layer")
+	}
 	second := launch(t, rt, azuresim.ReplicaSpec{Containers: []azuresim.ContainerSpec{{Image: host + "/slow:1", Command: []string{"cat", "/shared-download"}}}})
 	first.Stop(0)
 	first.wait(t)
-	close(release)
+	free()
 	one(t, second.wait(t))
 	if got := second.text("main/stdout"); got != "shared-download" {
 		t.Errorf("printed %q", got)

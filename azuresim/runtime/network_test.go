@@ -14,6 +14,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +24,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/azuresim"
 )
 
 func TestAReplicaReachesTheHostsLoopback(t *testing.T) {
@@ -86,6 +90,7 @@ func TestDialIntoAReplica(t *testing.T) {
 		}
 		return err == nil
 	})
+	conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	data, err := io.ReadAll(conn)
 	if err != nil || !strings.Contains(string(data), "Minibox") {
 		t.Errorf("read %q, %v", data, err)
@@ -137,6 +142,7 @@ func dialUp(t testing.TB, o *observed, port uint16) net.Conn {
 		conn, err = o.DialContext(t.Context(), port)
 		return err == nil
 	})
+	conn.SetDeadline(time.Now().Add(2 * time.Minute)) // so that what stands still fails
 	return conn
 }
 
@@ -148,27 +154,32 @@ func TestWhatWasWrittenLastArrives(t *testing.T) {
 	}
 	defer l.Close()
 	const size = 4 << 20
-	got := make(chan int64, 1)
-	go func() { // ends with its one connection
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		time.Sleep(300 * time.Millisecond) // the container has ended before anybody reads
-		n, _ := io.Copy(io.Discard, conn)
-		got <- n
-	}()
+	l.(*net.TCPListener).SetDeadline(time.Now().Add(2 * time.Minute))
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	o := launch(t, rt, sh(fmt.Sprintf("head -c %d /dev/zero > /blob; nc %s %s < /blob & sleep 0.5", size, hostName, port)))
-	one(t, o.wait(t))
-	select {
-	case n := <-got:
-		if n == 0 {
-			t.Error("nothing arrived")
-		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("the connection of a dead replica stays open")
+	share := t.TempDir()
+	spec := sh(fmt.Sprintf("head -c %d /dev/zero > /blob; nc %s %s < /blob & until [ -e /files/begun ]; do sleep 0.05; done", size, hostName, port))
+	spec.Shares = map[string]string{"files": share}
+	spec.Containers[0].Mounts = []azuresim.Mount{{Volume: "files", Path: "/files"}}
+	o := launch(t, rt, spec)
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(3 * time.Minute))
+	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(share, "begun"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	one(t, o.wait(t)) // it has ended before anybody reads the rest
+	n, err := io.Copy(io.Discard, conn)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the connection of a dead replica stays open")
+	}
+	if n == 0 {
+		t.Error("nothing arrived")
 	}
 }
 
@@ -179,6 +190,7 @@ func TestADeadReplicasConnectionsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	l.(*net.TCPListener).SetDeadline(time.Now().Add(2 * time.Minute))
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	o := launch(t, rt, sh("nc -l 9111 < /dev/null & sleep 100 | nc "+hostName+" "+port))
 	out, err := l.Accept()
@@ -193,7 +205,7 @@ func TestADeadReplicasConnectionsEnd(t *testing.T) {
 	var both sync.WaitGroup
 	for _, conn := range []net.Conn{out, in} {
 		both.Go(func() {
-			conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+			conn.SetReadDeadline(time.Now().Add(time.Minute))
 			if _, err := io.Copy(io.Discard, conn); errors.Is(err, syscall.ETIMEDOUT) || err != nil && strings.Contains(err.Error(), "timeout") {
 				t.Errorf("a connection of a dead replica stays open: %v", err)
 			}
@@ -237,7 +249,7 @@ func TestUDPToTheHost(t *testing.T) {
 			if _, err := conn.Write([]byte("hello")); err != nil {
 				return err
 			}
-			conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+			conn.SetReadDeadline(time.Now().Add(time.Minute))
 			buf := make([]byte, 100)
 			n, err := conn.Read(buf)
 			if err != nil {

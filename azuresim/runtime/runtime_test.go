@@ -213,7 +213,7 @@ func (o *observed) wait(t testing.TB) azuresim.ReplicaResult {
 	select {
 	case <-o.Done():
 		return o.Result()
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatalf("the replica does not end; events:\n%s", o.eventText())
 		panic("unreachable")
 	}
@@ -238,7 +238,7 @@ func (o *observed) eventText() string {
 // until polls for a condition that another process makes true.
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
 		}
