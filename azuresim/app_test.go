@@ -3,6 +3,7 @@ package azuresim
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -194,9 +195,10 @@ func TestAppThroughSDK(t *testing.T) {
 			if status, _, body := s.get("https://" + host); status != 200 || strings.HasPrefix(body, first+" ") {
 				t.Errorf("after the roll the app answers %d %q", status, body)
 			}
-			if _, err := os.Stat(file); err == nil {
-				t.Error("the first replica's secrets are still there")
-			}
+			eventually(t, "the first replica's secrets are gone", func() bool {
+				_, err := os.Stat(file)
+				return errors.Is(err, os.ErrNotExist)
+			})
 
 			// A replica that ends is followed by another.
 			second.exit(3)
@@ -210,7 +212,11 @@ func TestAppThroughSDK(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			<-s.replica(2).Done()
+			select {
+			case <-s.replica(2).Done():
+			case <-time.After(time.Minute):
+				t.Fatal("the last replica goes on")
+			}
 			if stopped := s.replica(2).stopped; len(stopped) == 0 || stopped[0] != 12*time.Second {
 				t.Errorf("the last replica was given %v", stopped)
 			}

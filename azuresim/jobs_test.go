@@ -462,7 +462,11 @@ func TestExecutionStatuses(t *testing.T) {
 	t.Run("deletion ends executions", func(t *testing.T) {
 		r := s.replicaOf(s.start("web"))
 		s.asOperator("DELETE", s.jobPath("web"), "")
-		<-r.Done()
+		select {
+		case <-r.Done():
+		case <-time.After(time.Minute):
+			t.Error("the replica goes on")
+		}
 	})
 	var names []string
 	for _, r := range s.runtime.all() {
@@ -509,7 +513,11 @@ func TestPreemptionRunsAReplicaAgainWithoutRetries(t *testing.T) {
 		t.Fatal(err)
 	}
 	second := s.replica(1)
-	<-still
+	select {
+	case <-still:
+	case <-time.After(time.Minute):
+		t.Fatal("the old replica is not stopped")
+	}
 	select {
 	case <-first.Done():
 		t.Error("the old replica is gone before the new one starts")

@@ -147,7 +147,7 @@ func newStage(t *testing.T, opts ...Option) *stage {
 			t.Errorf("cannot close the server: %v", err)
 		}
 	})
-	return &stage{t: t, sim: sim, srv: srv, runtime: rt, world: sim.World(), client: &http.Client{Transport: transport, Timeout: 30 * time.Second}}
+	return &stage{t: t, sim: sim, srv: srv, runtime: rt, world: sim.World(), client: &http.Client{Transport: transport, Timeout: time.Minute}}
 }
 
 // credential signs tokens of one principal without asking the login endpoint.
@@ -279,12 +279,12 @@ func errorMessage(body map[string]any) string {
 // eventually waits until cond holds.
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if cond() {
 			return
 		}
 	}
-	t.Fatalf("it did not happen in 20 s: %s", what)
+	t.Fatalf("it did not happen in a minute: %s", what)
 }
 
 // readAll reads and closes an answer's body.

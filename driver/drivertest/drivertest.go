@@ -246,14 +246,18 @@ func ending(s *session) {
 	spec := s.spec()
 	run := s.start(spec)
 	client, l := s.link(spec, run)
-	events := make(chan protocol.Event, 16)
-	go func() { // ends with the link
+	events, ctx := make(chan protocol.Event, 16), s.ctx()
+	go func() { // ends with ctx or the link
 		defer close(events)
-		for ev, err := range client.Events(context.WithoutCancel(s.Context()), 0) {
+		for ev, err := range client.Events(ctx, 0) {
 			if err != nil {
 				return
 			}
-			events <- ev
+			select {
+			case events <- ev:
+			case <-ctx.Done():
+				return
+			}
 		}
 	}()
 	_, err := client.Start(s.ctx(), protocol.StartRequest{
@@ -262,13 +266,15 @@ func ending(s *session) {
 	if err != nil {
 		s.Fatal(err)
 	}
+	var exit *protocol.Exit
 	for ev := range events {
 		if ev.Kind == protocol.EventExited {
-			if ev.Exit.Code != 7 {
-				s.Errorf("exit %+v", ev.Exit)
-			}
+			exit = ev.Exit
 			break
 		}
+	}
+	if exit == nil || exit.Code != 7 {
+		s.Errorf("exit %+v", exit)
 	}
 	s.release(client)
 	var st driver.Status

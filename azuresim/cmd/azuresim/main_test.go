@@ -63,7 +63,8 @@ func start(t *testing.T, args ...string) *program {
 	if _, err := exec.LookPath("runc"); err != nil {
 		t.Skip("there is no runc in $PATH")
 	}
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithTimeout(context.Background(), 5*time.Minute)
+	t.Cleanup(stop)
 	p := &program{t: t, env: map[string]string{}, stop: stop, exit: make(chan int, 1)}
 	r, w := io.Pipe()
 	var errs bytes.Buffer
@@ -87,7 +88,7 @@ func start(t *testing.T, args ...string) *program {
 	pool.AppendCertsFromPEM(pem)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	t.Cleanup(transport.CloseIdleConnections)
-	p.client = &http.Client{Transport: transport, Timeout: 30 * time.Second}
+	p.client = &http.Client{Transport: transport, Timeout: time.Minute}
 	return p
 }
 
@@ -100,7 +101,7 @@ func (p *program) end() {
 		if code != 0 {
 			p.t.Errorf("the program exits %d", code)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		p.t.Fatal("the program does not end")
 	}
 }

@@ -152,7 +152,7 @@ func TestScripts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			cmd := command(ctx, t.TempDir(), c.script)
 			var out, stderr bytes.Buffer
@@ -228,7 +228,7 @@ func expect(t *testing.T, r io.Reader, want string) {
 		if err != nil || string(buf) != want {
 			t.Fatalf("read %q, %v, want %q", buf, err, want)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("no %q", want)
 	}
 }
@@ -236,7 +236,9 @@ func expect(t *testing.T, r io.Reader, want string) {
 func TestDefaultSignalsEndAnApplet(t *testing.T) {
 	for _, argv := range [][]string{{"sleep", "100"}, {"tail", "-f", "/dev/null"}, {"sh", "-c", "while true; do sleep 0.01; done"}} {
 		t.Run(argv[0], func(t *testing.T) {
-			cmd := exec.Command(filepath.Join(bin, argv[0]), argv[1:]...)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, filepath.Join(bin, argv[0]), argv[1:]...)
 			cmd.Env = []string{"PATH=" + bin}
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
@@ -269,7 +271,7 @@ func TestInteractiveShell(t *testing.T) {
 	// read returns what the terminal shows up to the next prompt.
 	read := func(end string) string {
 		t.Helper()
-		tty.SetReadDeadline(time.Now().Add(10 * time.Second))
+		tty.SetReadDeadline(time.Now().Add(time.Minute))
 		var all []byte
 		buf := make([]byte, 1)
 		for !strings.HasSuffix(string(all), end) {
@@ -307,7 +309,11 @@ func TestInteractiveShell(t *testing.T) {
 	// Ctrl-C ends the foreground and not the shell.
 	tty.WriteString("sleep 100\n")
 	read("sleep 100\r\n")
-	time.Sleep(200 * time.Millisecond)
+	for end := time.Now().Add(time.Minute); !sleeps(cmd.Process.Pid); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("sleep does not run")
+		}
+	}
 	tty.WriteString("\x03")
 	read(prompt)
 	tty.WriteString("echo $?\n")
@@ -319,6 +325,24 @@ func TestInteractiveShell(t *testing.T) {
 	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 6 {
 		t.Errorf("ended with %v, want 6", err)
 	}
+}
+
+// sleeps reports whether the shell's child is a sleep that has the terminal.
+func sleeps(shell int) bool {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", shell))
+	for _, task := range tasks {
+		children, _ := os.ReadFile(task)
+		for _, child := range strings.Fields(string(children)) {
+			args, _ := os.ReadFile("/proc/" + child + "/cmdline")
+			stat, _ := os.ReadFile("/proc/" + child + "/stat")
+			_, after, _ := strings.Cut(string(stat), ") ")
+			f := strings.Fields(after) // state, parent, group, session, terminal, its foreground
+			if strings.Contains(string(args), "sleep\x00100\x00") && len(f) > 5 && f[2] == f[5] {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func TestNetcat(t *testing.T) {
