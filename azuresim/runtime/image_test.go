@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/azuresim"
 )
@@ -171,11 +172,20 @@ func TestAnImageFromScratch(t *testing.T) {
 
 func TestAHostileLayerStaysInItsFolder(t *testing.T) {
 	rt := need(t)
-	outside := filepath.Join(t.TempDir(), "outside")
+	// On the file system of the layers, or a hard link could not be made anyway.
+	dir, err := os.MkdirTemp(filepath.Dir(rt.opt.Dir), "azuresim-outside-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	outside, theirs := filepath.Join(dir, "outside"), filepath.Join(dir, "theirs")
+	if err := os.WriteFile(theirs, []byte("theirs"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for ref, headers := range map[string][]tar.Header{
 		"hostile:dots": {{Name: "../../../../../../../../../../" + strings.TrimPrefix(outside, "/")}},
 		"hostile:link": {{Name: "out", Typeflag: tar.TypeSymlink, Linkname: filepath.Dir(outside)}, {Name: "out/outside"}},
-		"hostile:hard": {{Name: "secret", Typeflag: tar.TypeLink, Linkname: "../../../../../../../etc/shadow"}},
+		"hostile:hard": {{Name: "secret", Typeflag: tar.TypeLink, Linkname: "../../../../../../../../../.." + theirs}},
 	} {
 		img, err := mutate.AppendLayers(baseBox, layerOf(t, headers...))
 		if err == nil {
@@ -190,6 +200,10 @@ func TestAHostileLayerStaysInItsFolder(t *testing.T) {
 		}
 		if _, err := os.Lstat(outside); err == nil {
 			t.Errorf("%s wrote outside of its folder", ref)
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(theirs, &st); err != nil || st.Nlink != 1 {
+			t.Errorf("%s took a file from outside of its folder: %d links, %v", ref, st.Nlink, err)
 		}
 	}
 }
