@@ -245,7 +245,7 @@ func TestWriteIntoAMovingTree(t *testing.T) {
 	dir := t.TempDir()
 	os.Mkdir(dir+"/outside", 0o755)
 	os.Mkdir(dir+"/tree", 0o755)
-	var entries []tar.Header
+	entries := []tar.Header{file("first", "1")}
 	for i := range 300 {
 		entries = append(entries, file(fmt.Sprintf("d/e/%d", i), "1"), directory("d"), file("other", "1"))
 	}
@@ -270,6 +270,9 @@ func TestWriteIntoAMovingTree(t *testing.T) {
 	}
 	close(stop)
 	<-stopped
+	if _, err := os.Stat(dir + "/tree/first"); err != nil {
+		t.Errorf("nothing was written: %v", err)
+	}
 	if diff := cmp.Diff([]string(nil), tree(t, dir+"/outside")); diff != "" {
 		t.Error(diff)
 	}

@@ -27,6 +27,9 @@ func TestUsersInAPipe(t *testing.T) {
 	}
 	res := b.start(protocol.StartRequest{Process: protocol.Process{Args: []string{"/bin/busybox", "sleep", "1000"}, User: "1:2"}})
 	_, rows := b.top("-eo user,group,pid")
+	if len(rows) == 0 {
+		t.Error("no process is listed")
+	}
 	for _, row := range rows {
 		if row[0] != "1" || row[1] != "2" {
 			t.Errorf("%q", row)

@@ -346,10 +346,14 @@ func TestRefuse(t *testing.T) {
 	if err := c.Call(t.Context(), "/x", nil, nil); !hasCode(err, "forbidden", "who are you?") {
 		t.Errorf("call: %v", err)
 	}
+	yields := 0
 	for _, err := range wire.Feed[int](t.Context(), c, "/x", nil, nil) {
-		if !hasCode(err, "forbidden", "who are you?") {
+		if yields++; !hasCode(err, "forbidden", "who are you?") {
 			t.Errorf("feed: %v", err)
 		}
+	}
+	if yields != 1 {
+		t.Errorf("the feed yields %d times", yields)
 	}
 	if _, err := c.Session(t.Context(), "/x", nil); !hasCode(err, "forbidden", "who are you?") {
 		t.Errorf("session: %v", err)
