@@ -131,7 +131,7 @@ func newBox(t testing.TB, opt boxOptions) *box {
 		"CONTAINER_APP_JOB_EXECUTION_NAME=job-abc",
 	}, opt.env...)
 	b.cmd.Stdout, b.cmd.Stderr = b.stdout, b.stderr
-	b.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: opt.credential}
+	b.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: opt.credential, Pdeathsig: syscall.SIGTERM} // if the test's time is over
 	if err := b.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
