@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -135,7 +136,8 @@ func TestAHostPortThatClosesAndOpensAgain(t *testing.T) {
 	if _, err := dialOut(a, 1); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("a closed port: %v", err)
 	}
-	port, end := echo(t, 0)
+	// Below those that others are given for the asking: nobody is to take it meanwhile.
+	port, end := echo(t, uint16(20000+rand.IntN(10000)))
 	for range 2 {
 		c, err := dialOut(a, port)
 		if err != nil {
