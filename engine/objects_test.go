@@ -137,7 +137,7 @@ func TestVolumeInUse(t *testing.T) {
 func TestSlowFollower(t *testing.T) {
 	r := newRig(t, rigOptions{engine: engine.Options{Linger: time.Minute}})
 	reads, ended := make(chan struct{}), make(chan error, 1)
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	follow := r.b.System.Events(ctx, sockerless.EventOptions{Since: time.Now().Add(-time.Hour)})
 	go func() { // ends with ctx at the latest
@@ -149,7 +149,7 @@ func TestSlowFollower(t *testing.T) {
 		ended <- last
 	}()
 	for range 9000 { // each is an event, and no write to the store
-		if _, err := r.b.Volumes.Prune(t.Context(), nil); err != nil {
+		if _, err := r.b.Volumes.Prune(ctx, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,6 +1,7 @@
 package dockerapi_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"io"
@@ -46,16 +47,29 @@ func TestLoad(t *testing.T) {
 	d := start(t)
 	r, w := io.Pipe()
 	archive := strings.Repeat("0123456789", 1<<20)
-	loaded := make(chan answer, 1)
-	resp, err := func() (client.ImageLoadResult, error) {
-		go func() { io.WriteString(w, archive); w.Close() }() // ends when it is read
-		return d.client().ImageLoad(t.Context(), r)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	told := make(chan struct{})
+	go func() { // ends when it is read, or with ctx
+		io.WriteString(w, archive[:1<<20])
+		select {
+		case <-told:
+		case <-ctx.Done():
+		}
+		io.WriteString(w, archive[1<<20:])
+		w.Close()
 	}()
-	close(loaded)
+	defer r.Close()
+	resp, err := d.client().ImageLoad(ctx, r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Close()
+	first := make([]byte, 1)
+	if _, err := io.ReadFull(resp, first); err != nil {
+		t.Fatal(err)
+	}
+	close(told)
 	b, err := io.ReadAll(resp)
 	if err != nil || !strings.Contains(string(b), "Loaded image: busybox:latest") {
 		t.Errorf("%s, %v", b, err)
