@@ -36,9 +36,14 @@ var restarting = []test{
 		s.same("restarts", c.RestartCount, 2)
 		s.same("exit code", c.State.ExitCode, 3)
 		s.same("log", s.logs(id, everything), strings.Repeat("run\n", 3))
-		s.same("events", s.tell(sockerless.EventOptions{Since: since, Until: time.Now(), Filters: sockerless.Filters{
-			"container": {id}, "event": {"start", "die", "restart"},
-		}}, ""), []string{"start", "die", "start", "die", "start", "die"})
+		var told []string
+		s.eventually("all is told", func() bool { // a state is seen a moment before its event
+			told = s.tell(sockerless.EventOptions{Since: since, Until: time.Now(), Filters: sockerless.Filters{
+				"container": {id}, "event": {"start", "die", "restart"},
+			}}, "")
+			return len(told) >= 6
+		})
+		s.same("events", told, []string{"start", "die", "start", "die", "start", "die"})
 	}},
 	{"on-failure ends with a success", func(s *session) {
 		id := s.create([]string{"true"}, policy("on-failure", 0))

@@ -30,6 +30,20 @@ func policy(p string) func(*sockerless.CreateRequest) {
 	}
 }
 
+// expect wants this history of a container. A state is seen a moment before its event.
+func (r *rig) expect(id string, since time.Time, want []string) {
+	r.t.Helper()
+	var got []string
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		if got = r.history(id, since); len(got) >= len(want) || time.Now().After(end) {
+			break
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		r.t.Error(diff)
+	}
+}
+
 // history is a container's events since a time, without those of clients.
 func (r *rig) history(id string, since time.Time) (all []string) {
 	r.t.Helper()
@@ -95,11 +109,7 @@ func TestRestartPolicy(t *testing.T) {
 		if got := r.logs(id, sockerless.LogOptions{Tail: -1}); got != "run 1\nrun 2\nrun 3\n" {
 			t.Errorf("logs %q", got)
 		}
-		if diff := cmp.Diff([]string{
-			"create", "attach", "start", "die 3", "start", "die 3", "start", "die 3",
-		}, r.history(id, since)); diff != "" {
-			t.Error(diff)
-		}
+		r.expect(id, since, []string{"create", "attach", "start", "die 3", "start", "die 3", "start", "die 3"})
 		// A start by hand counts from the beginning.
 		r.start(id)
 		eventually(t, "it is restarted twice again", func() bool {
@@ -170,9 +180,7 @@ func TestRestarting(t *testing.T) {
 			if u := wait(); u.ExitCode != 1 {
 				t.Errorf("wait: %+v", u)
 			}
-			if diff := cmp.Diff(c.want, r.history(id, since)); diff != "" {
-				t.Error(diff)
-			}
+			r.expect(id, since, c.want)
 			if c.gone {
 				eventually(t, "no job is left", func() bool { return len(f.jobs(t)) == 0 })
 				return
@@ -232,9 +240,7 @@ func TestRestartsWithoutTheBackend(t *testing.T) {
 		eventually(t, "the log has all", func() bool {
 			return r.logs(id, sockerless.LogOptions{Tail: -1}) == "run 1\nrun 2\nrun 3\nrun 4\n"
 		})
-		if diff := cmp.Diff([]string{"die 5", "start", "die 5", "start", "die 5", "start"}, r.history(id, since)); diff != "" {
-			t.Error(diff)
-		}
+		r.expect(id, since, []string{"die 5", "start", "die 5", "start", "die 5", "start"})
 		if out := r.exec(id, "echo", "works"); out != "works\n" {
 			t.Errorf("exec: %q", out)
 		}
@@ -300,9 +306,7 @@ func TestRestartInANewExecution(t *testing.T) {
 				eventually(t, "the log goes on", func() bool {
 					return r.logs(id, sockerless.LogOptions{Tail: -1}) == "run 1\nrun 2\n"
 				})
-				if diff := cmp.Diff([]string{"create", "start", "die " + c.code, "start fresh"}, r.history(id, since)); diff != "" {
-					t.Error(diff)
-				}
+				r.expect(id, since, []string{"create", "start", "die " + c.code, "start fresh"})
 				if st := r.find(id).State; st.Error != "" || st.ExitCode != 0 {
 					t.Errorf("state %+v", st)
 				}
@@ -635,9 +639,7 @@ func TestExecsEndWithTheirExecution(t *testing.T) {
 	if diff := cmp.Diff([]string{idle}, r.find(id).Execs); diff != "" {
 		t.Error(diff)
 	}
-	if all := r.history(id, since); !slices.Contains(all, "exec_die 137") {
-		t.Errorf("%q", all)
-	}
+	eventually(t, "its end is told", func() bool { return slices.Contains(r.history(id, since), "exec_die 137") })
 	s, err := r.b.Execs.Start(t.Context(), idle, sockerless.ExecStartOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	docker "github.com/moby/moby/api/types/container"
 
 	"github.com/sockerless/sockerless"
@@ -258,9 +257,7 @@ func TestExitThatIsToldTwice(t *testing.T) {
 	a.r.becomes(id, docker.StateRestarting)
 	a.tell(protocol.Event{Kind: protocol.EventStarted, Incarnation: 2, Pid: 2, Restarts: 1})
 	a.r.becomes(id, docker.StateRunning)
-	if diff := cmp.Diff([]string{"start", "die 7", "start"}, a.r.history(id, since)); diff != "" {
-		t.Error(diff)
-	}
+	a.r.expect(id, since, []string{"start", "die 7", "start"})
 }
 
 // noIntent is a store that takes no new run, as if the process died before it.
