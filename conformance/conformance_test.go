@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -69,6 +70,9 @@ func folder(t *testing.T) string {
 	return dir
 }
 
+// openTime is for a host that answers nothing.
+const openTime = 5 * time.Minute
+
 // ask asks h every case, and ends it.
 func ask(t *testing.T, h *host.Host, want func(conformance.Case) conformance.Answer) {
 	t.Cleanup(func() {
@@ -79,12 +83,16 @@ func ask(t *testing.T, h *host.Host, want func(conformance.Case) conformance.Ans
 			t.Error(err)
 		}
 	})
-	s, err := conformance.Open(context.Background(), h)
+	ctx, cancel := context.WithTimeout(context.Background(), openTime)
+	defer cancel()
+	s, err := conformance.Open(ctx, h)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := s.Close(context.Background()); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), openTime)
+		defer cancel()
+		if err := s.Close(ctx); err != nil {
 			t.Error(err)
 		}
 	})

@@ -7,10 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,19 +40,25 @@ func Apart(ctx context.Context, bin, dir string) (_ *Host, err error) {
 		}
 	}()
 	env := append(os.Environ(), "SOCKERLESS_DATA_DIR="+filepath.Join(dir, "backend"))
+	if err := r.SetReadDeadline(time.Now().Add(startTime)); err != nil {
+		return nil, err
+	}
 	for s := bufio.NewScanner(r); s.Scan() && s.Text() != ""; {
 		line := strings.TrimPrefix(s.Text(), "export ")
 		if name, value, ok := strings.Cut(line, "="); ok {
 			env = append(env, name+"="+strings.Trim(value, "'"))
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it does not wait
-	if err != nil {
-		return nil, err
+	var port, backend string
+	for range 100 { // below the ports that others are given, so that it is free when the backend comes
+		port = strconv.Itoa(10000 + rand.IntN(10000))
+		backend = "127.0.0.1:" + port
+		var l net.Listener
+		if l, err = net.Listen("tcp", backend); err == nil { //nolint:noctx // it does not wait
+			l.Close()
+			break
+		}
 	}
-	backend := l.Addr().String()
-	l.Close()
-	_, port, err := net.SplitHostPort(backend)
 	if err != nil {
 		return nil, err
 	}

@@ -40,6 +40,9 @@ func At(addr string) (*Host, error) {
 	return &Host{Addr: addr, Client: c}, nil
 }
 
+// startTime is for what does not start, or end.
+const startTime = 2 * time.Minute
+
 // Sockerless starts BIN/sockerless up -sim in a folder, with more flags, and returns when it can be used.
 func Sockerless(ctx context.Context, bin, dir string, flags ...string) (*Host, error) {
 	addr := "unix://" + filepath.Join(dir, "sockerless.sock")
@@ -56,13 +59,16 @@ func Sockerless(ctx context.Context, bin, dir string, flags ...string) (*Host, e
 	if err != nil {
 		return nil, fmt.Errorf("%w (run make build)", err)
 	}
+	if err := r.SetReadDeadline(time.Now().Add(startTime)); err != nil {
+		return nil, errors.Join(err, h.Stop())
+	}
 	for s := bufio.NewScanner(r); h.Registry == "" && s.Scan(); {
 		if v, ok := strings.CutPrefix(s.Text(), "export ACR_SERVER="); ok {
 			h.Registry = v
 		}
 	}
 	if h.Registry == "" {
-		return nil, errors.Join(fmt.Errorf("sockerless up ended early: %s", h.Log()), h.Stop())
+		return nil, errors.Join(fmt.Errorf("sockerless up ended early, or is silent: %s", h.Log()), h.Stop())
 	}
 	return h, nil
 }
@@ -154,7 +160,9 @@ func (h *Host) Stop() error {
 	var errs []error
 	for _, cmd := range slices.Backward(append([]*exec.Cmd{h.cmd}, h.parts...)) {
 		cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended by itself, which Wait tells
+		kill := time.AfterFunc(startTime, func() { cmd.Process.Kill() })
 		errs = append(errs, cmd.Wait())
+		kill.Stop()
 	}
 	return errors.Join(errs...)
 }
