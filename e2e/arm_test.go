@@ -28,7 +28,7 @@ func (s *simulator) newOwner(scope string) (*owner, error) {
 	if err := s.assign(o.ObjectID, "Owner", scope); err != nil {
 		return nil, err
 	}
-	resp, err := http.PostForm(s.url+"/"+s.env["AZURE_TENANT_ID"]+"/oauth2/v2.0/token", url.Values{"grant_type": {"client_credentials"},
+	resp, err := web.PostForm(s.url+"/"+s.env["AZURE_TENANT_ID"]+"/oauth2/v2.0/token", url.Values{"grant_type": {"client_credentials"},
 		"client_id": {o.ClientID}, "client_secret": {o.Secret}, "scope": {"https://management.azure.com/.default"}})
 	if err != nil {
 		return nil, err
@@ -68,7 +68,7 @@ func (o *owner) call(method, path string, body, out any) error {
 		}
 		req.Header.Set("Authorization", "Bearer "+o.token)
 		req.Header.Set("Content-Type", "application/json")
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := web.Do(req)
 		if err != nil {
 			return err
 		}

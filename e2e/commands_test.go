@@ -153,11 +153,14 @@ func cmdSim(ts *testscript.TestScript, neg bool, args []string) {
 		if err == nil {
 			ts.Fatalf("sim %s: there are: %s", strings.Join(args, " "), out)
 		}
-		return
+		if errors.Is(err, errNone) {
+			return
+		}
 	}
 	ts.Check(err)
 }
 
+// errNone is the only error of runSim that says that there are none: a simulator that does not answer says nothing.
 var errNone = fmt.Errorf("there are none")
 
 func runSim(m *machine, args []string) (string, error) {
@@ -249,18 +252,22 @@ func cmdEventually(ts *testscript.TestScript, neg bool, args []string) {
 	m := machineOf(ts)
 	var out string
 	for deadline := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
+		told := true // what is wanted, or its opposite
 		if args[0] == "sim" {
 			out, err = runSim(m, args[1:])
+			told = err == nil || errors.Is(err, errNone)
 		} else {
 			ctx, cancel := context.WithTimeout(context.Background(), limit)
 			cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 			cmd.Env = append(os.Environ(), "DOCKER_HOST="+ts.Getenv("DOCKER_HOST"), "HOME="+ts.Getenv("HOME"), "DOCKER_CONFIG="+ts.Getenv("DOCKER_CONFIG"))
+			cmd.WaitDelay = time.Second // what a killed shell has left may have the output
 			var b []byte
 			b, err = cmd.CombinedOutput()
 			out = string(b)
+			told = ctx.Err() == nil
 			cancel()
 		}
-		if (err == nil) == want {
+		if told && (err == nil) == want {
 			fmt.Fprint(ts.Stdout(), out)
 			return
 		}
@@ -321,7 +328,7 @@ func cmdAPI(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: api METHOD PATH [BODY]")
 	}
 	socket := machineOf(ts).socket
-	c := http.Client{Transport: &http.Transport{
+	c := http.Client{Timeout: answerTime, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
@@ -363,6 +370,12 @@ func (s *simulator) secureURL() (string, error) {
 	return cloud.Authentication.LoginEndpoint, err
 }
 
+// answerTime is for who never answers.
+const answerTime = 2 * time.Minute
+
+// web asks the simulator.
+var web = &http.Client{Timeout: answerTime}
+
 // get, post and delete ask the simulator's own small API.
 func (s *simulator) get(path string, out any) error {
 	return s.do(http.MethodGet, path, "", out)
@@ -381,7 +394,7 @@ func (s *simulator) do(method, path, body string, out any) error {
 	if err != nil {
 		return err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := web.Do(req)
 	if err != nil {
 		return err
 	}

@@ -123,6 +123,7 @@ func (m *machine) startSimulator(flags []string) error {
 		return err
 	}
 	m.sim = &simulator{program: p, env: map[string]string{}}
+	out.SetReadDeadline(time.Now().Add(startTime))
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		line := strings.TrimPrefix(lines.Text(), "export ")
@@ -135,8 +136,9 @@ func (m *machine) startSimulator(flags []string) error {
 	}
 	m.sim.url = m.sim.env["SOCKERLESS_ENDPOINT_URL"]
 	if m.sim.url == "" {
-		return fmt.Errorf("azuresim ended early: %s", m.log("azuresim"))
+		return fmt.Errorf("azuresim ended early, or is silent (%v): %s", lines.Err(), m.log("azuresim"))
 	}
+	out.SetReadDeadline(time.Time{})
 	go io.Copy(io.Discard, out) // ends with the simulator
 	return nil
 }
@@ -249,19 +251,24 @@ func (m *machine) startHost(ownAzure bool) (string, error) {
 	}
 	m.host = p
 	var b strings.Builder
+	out.SetReadDeadline(time.Now().Add(startTime))
 	lines := bufio.NewScanner(out)
 	for range 2 {
 		if !lines.Scan() {
-			return "", fmt.Errorf("sockerless up ended early: %s", m.log("sockerless"))
+			return "", fmt.Errorf("sockerless up ended early, or is silent (%v): %s", lines.Err(), m.log("sockerless"))
 		}
 		b.WriteString(strings.ReplaceAll(lines.Text(), addr, socket) + "\n")
 	}
+	out.SetReadDeadline(time.Time{})
 	go io.Copy(io.Discard, out) // ends with the host
 	return b.String(), nil
 }
 
+// startTime is for what does not start.
+const startTime = 2 * time.Minute
+
 // start starts a program of bin/, its standard error in a log file.
-func (m *machine) start(name string, args, env []string) (*program, io.Reader, error) {
+func (m *machine) start(name string, args, env []string) (*program, *os.File, error) {
 	log, err := os.OpenFile(filepath.Join(m.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, nil, err
@@ -296,7 +303,7 @@ func (m *machine) start(name string, args, env []string) (*program, io.Reader, e
 
 // await returns once something accepts connections at addr.
 func (m *machine) await(p *program, name, network, addr string) error {
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(startTime); ; time.Sleep(20 * time.Millisecond) {
 		c, err := net.Dial(network, addr)
 		if err == nil {
 			return c.Close()
