@@ -252,7 +252,7 @@ func cmdEventually(ts *testscript.TestScript, neg bool, args []string) {
 	m := machineOf(ts)
 	var out string
 	for deadline := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
-		told := true // what is wanted, or its opposite
+		var told bool // what is wanted, or its opposite
 		if args[0] == "sim" {
 			out, err = runSim(m, args[1:])
 			told = err == nil || errors.Is(err, errNone)

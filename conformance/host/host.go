@@ -159,8 +159,8 @@ func (h *Host) Stop() error {
 	}
 	var errs []error
 	for _, cmd := range slices.Backward(append([]*exec.Cmd{h.cmd}, h.parts...)) {
-		cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended by itself, which Wait tells
-		kill := time.AfterFunc(startTime, func() { cmd.Process.Kill() })
+		cmd.Process.Signal(syscall.SIGTERM)                              //nolint:errcheck // it may have ended by itself, which Wait tells
+		kill := time.AfterFunc(startTime, func() { cmd.Process.Kill() }) //nolint:errcheck // see above
 		errs = append(errs, cmd.Wait())
 		kill.Stop()
 	}
