@@ -22,8 +22,8 @@ var modes = []string{"reverse", "forward", "apart"}
 func TestSessions(t *testing.T) {
 	bin := programs(t)
 	scripts, err := filepath.Glob("testdata/*.txtar")
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || len(scripts) == 0 {
+		t.Fatal("there are no sessions ", err)
 	}
 	specs, err := schematest.Open()
 	if err != nil {
