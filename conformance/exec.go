@@ -347,7 +347,7 @@ var execCases = []Case{
 	},
 	{
 		Group: "exec", Name: "resize",
-		Script: `docker exec -it $BOX sh -c 'trap "stty size | grep 33 && exit" WINCH; echo ready; while :; do sleep .1; done'`, Type: []Keys{{After: "ready", Rows: 33, Cols: 99}},
+		Script: `docker exec -it $BOX sh -c 'trap "stty size | grep 33 && exit" WINCH; ` + minded + `; echo ready; while :; do sleep .1; done'`, Type: []Keys{{After: "ready", Rows: 33, Cols: 99}},
 		Want: Answer{Out: "ready\r\n33 99\r\n"},
 	},
 	{

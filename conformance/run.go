@@ -9,6 +9,9 @@ import (
 	"github.com/moby/moby/client"
 )
 
+// minded is the time that a client gets to mind its terminal's size, which it does after the start, and nobody sees.
+const minded = `sleep 4`
+
 var runCases = []Case{
 	{
 		Group: "run", Name: "streams are apart",
@@ -306,7 +309,7 @@ var runCases = []Case{
 	},
 	{
 		Group: "run", Name: "resize",
-		Script: `docker run --rm -it $IMAGE sh -c 'trap "stty size | grep 33 && exit" WINCH; echo ready; while :; do sleep .1; done'`, Type: []Keys{{After: "ready", Rows: 33, Cols: 99}},
+		Script: `docker run --rm -it $IMAGE sh -c 'trap "stty size | grep 33 && exit" WINCH; ` + minded + `; echo ready; while :; do sleep .1; done'`, Type: []Keys{{After: "ready", Rows: 33, Cols: 99}},
 		Want: Answer{Out: "ready\r\n33 99\r\n"},
 	},
 
