@@ -120,7 +120,7 @@ func TestOtherWaits(t *testing.T) {
 	t.Run("a log that the container ends without", func(t *testing.T) {
 		c, err := testcontainers.Run(t.Context(), image, testcontainers.WithCmd("sh", "-c", "exit 7"), ready)
 		testcontainers.CleanupContainer(t, c)
-		if err == nil || !strings.Contains(err.Error(), "7") {
+		if err == nil || !strings.Contains(err.Error(), "code 7") {
 			t.Errorf("%v", err)
 		}
 	})
