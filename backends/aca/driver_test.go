@@ -129,6 +129,20 @@ func TestLostPutAnswerIsRepeated(t *testing.T) {
 	}
 }
 
+// An operation that goes on is polled for longer than Azure has too much to do.
+func TestBusyPollIsRepeated(t *testing.T) {
+	t.Parallel()
+	tc := newCloud(t, nil)
+	err := tc.sim.Inject(azuresim.Fault{Kind: azuresim.FaultAnswer, Method: http.MethodGet, Path: "/containerappsjobOperationStatuses/", Times: 5, Status: 503, Code: "ServiceUnavailable", RetryAfter: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := tc.start(tc.spec())
+	if jobs := tc.sim.Jobs(); len(jobs) != 1 || len(jobs[0].Executions) != 1 || jobs[0].Executions[0].Name != run.Execution {
+		t.Errorf("jobs are %+v, want one with the execution %s", jobs, run.Execution)
+	}
+}
+
 func TestRefusalsReachTheUser(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -54,7 +54,7 @@ func (d *Driver) Start(ctx context.Context, spec driver.Spec) (driver.Run, error
 func (d *Driver) put(ctx context.Context, run driver.Run, job armappcontainers.Job) error {
 	poller, err := d.jobs.BeginCreateOrUpdate(policy.WithRetryOptions(ctx, whileBusy), d.config.ResourceGroup, run.Job, job, nil)
 	if err == nil {
-		_, err = poller.PollUntilDone(ctx, d.patience())
+		_, err = poller.PollUntilDone(policy.WithRetryOptions(ctx, whileBusy), d.patience())
 	} else if definite(err) {
 		return explain(err, "create job %s", run.Job) // refused as a whole: there is nothing to undo
 	}
@@ -79,7 +79,7 @@ func (d *Driver) execute(ctx context.Context, run driver.Run, previous string) (
 	}
 	if err == nil {
 		var result armappcontainers.JobsClientStartResponse
-		result, err = poller.PollUntilDone(ctx, d.patience())
+		result, err = poller.PollUntilDone(policy.WithRetryOptions(ctx, whileBusy), d.patience())
 		if err == nil && result.Name != nil && *result.Name != "" {
 			return *result.Name, nil
 		}
@@ -360,7 +360,7 @@ func (d *Driver) Remove(ctx context.Context, run driver.Run) error {
 	}
 	poller, err := d.delete(ctx, run.Job)
 	if err == nil && poller != nil {
-		_, err = poller.PollUntilDone(ctx, d.patience())
+		_, err = poller.PollUntilDone(policy.WithRetryOptions(ctx, whileBusy), d.patience())
 	}
 	// Without an operation, or with one that is not shown to this principal as another began it, the job tells when it is gone.
 	if err == nil && poller == nil || poller != nil && gone(err) {
@@ -454,8 +454,8 @@ var (
 	once = policy.RetryOptions{TryTimeout: tryTimeout, ShouldRetry: func(resp *http.Response, err error) bool {
 		return err == nil && (resp.StatusCode == http.StatusTooManyRequests || busy(resp))
 	}}
-	// whileBusy is for what is idempotent by name. An operation of before, or the same request whose answer was lost,
-	// may keep the job busy for some seconds.
+	// whileBusy is for what is idempotent by name, and for polls of what goes on anyway. An operation of before, or the same
+	// request whose answer was lost, may keep the job busy for some seconds.
 	whileBusy = policy.RetryOptions{TryTimeout: tryTimeout, MaxRetries: 6, MaxRetryDelay: 30 * time.Second, ShouldRetry: func(resp *http.Response, err error) bool {
 		return err != nil || busy(resp) || runtime.HasStatusCode(resp, http.StatusRequestTimeout, http.StatusTooManyRequests,
 			http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout)
