@@ -13,8 +13,8 @@ import (
 )
 
 // eventGrace is how long the backend may take to refuse the question before the headers go out: a client waits for
-// them, however long nothing happens.
-const eventGrace = 50 * time.Millisecond
+// them, however long nothing happens. A refusal that comes later is a stream that breaks off, and a backend may be far away.
+const eventGrace = time.Second
 
 // event is an event with the fields that API versions below 1.52 know.
 type event struct {
