@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing/iotest"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -202,6 +203,7 @@ func (m memSystem) Auth(_ context.Context, auth registry.AuthConfig) (*registry.
 func (m memSystem) Events(ctx context.Context, opt sockerless.EventOptions) iter.Seq2[events.Message, error] {
 	return func(yield func(events.Message, error) bool) {
 		if opt.Filters["bad"] != nil {
+			time.Sleep(200 * time.Millisecond) // it is far away
 			yield(events.Message{}, sockerless.Errorf(sockerless.EINVALID, "invalid filter 'bad'"))
 			return
 		}
