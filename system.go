@@ -21,7 +21,8 @@ type SystemService interface {
 	// Auth tries credentials against their registry.
 	Auth(ctx context.Context, auth registry.AuthConfig) (*registry.AuthResponse, error)
 
-	// Events yields what happened since opt.Since, then what happens, until opt.Until or for ever.
+	// Events yields what happened since opt.Since, then what happens, until opt.Until or for ever. Its first message is
+	// empty, comes at once, and says that it listens: nothing that happens after it is missed.
 	Events(ctx context.Context, opt EventOptions) iter.Seq2[events.Message, error]
 }
 

@@ -75,10 +75,7 @@ var health = []test{
 			told = nil
 			opt := sockerless.EventOptions{Since: since, Until: time.Now(), Filters: sockerless.Filters{"container": {id}}}
 			probe := 0 // how far the events of a probe are
-			for m, err := range s.b.System.Events(s.Context(), opt) {
-				if err != nil {
-					s.Fatal(err)
-				}
+			for m := range s.events(s.Context(), opt) {
 				command := "/bin/sh -c echo looked; test ! -e " + flag
 				switch m.Action {
 				case events.ActionExecCreate + ": " + events.Action(command), events.ActionExecStart + ": " + events.Action(command):
@@ -203,10 +200,7 @@ var health = []test{
 		s.eventually("the changes are told", func() bool {
 			var told []string
 			opt := sockerless.EventOptions{Since: since, Until: time.Now(), Filters: sockerless.Filters{"container": {id}}}
-			for m, err := range s.b.System.Events(s.Context(), opt) {
-				if err != nil {
-					s.Fatal(err)
-				}
+			for m := range s.events(s.Context(), opt) {
 				if !strings.HasPrefix(string(m.Action), "exec_") {
 					told = append(told, string(m.Action))
 				}

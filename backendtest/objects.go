@@ -279,10 +279,7 @@ var networking = []test{
 		s.same("actions", s.tell(opt, events.ActionDestroy), []string{"create", "connect", "disconnect", "destroy"})
 		opt.Filters, opt.Until = sockerless.Filters{"network": {name}, "event": {"connect"}}, time.Now()
 		found := 0
-		for m, err := range s.b.System.Events(s.Context(), opt) {
-			if err != nil {
-				s.Fatal(err)
-			}
+		for m := range s.events(s.Context(), opt) {
 			found++
 			a := m.Actor.Attributes
 			if m.Actor.ID != id || a["name"] != name || a["type"] != "bridge" || a["container"] != c {

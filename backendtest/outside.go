@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"reflect"
 	"strings"
 	"time"
 
@@ -352,16 +353,36 @@ var files = []test{
 	}},
 }
 
+// events are what has happened and what happens. The beginning is looked at.
+func (s *session) events(ctx context.Context, opt sockerless.EventOptions) iter.Seq[events.Message] {
+	return func(yield func(events.Message) bool) {
+		s.Helper()
+		listens := false
+		for m, err := range s.b.System.Events(ctx, opt) {
+			switch {
+			case err != nil:
+				s.Fatalf("events: %v", err)
+			case (m.Type == "") == listens:
+				s.Fatalf("the events begin with, or have, %+v", m)
+			case !listens:
+				listens = true
+			case !yield(m):
+				return
+			}
+		}
+		if !listens {
+			s.Fatal("the events ended before they began")
+		}
+	}
+}
+
 // tell collects events of one container until the last one that is wanted has come.
 func (s *session) tell(opt sockerless.EventOptions, until events.Action) []string {
 	s.Helper()
 	ctx, cancel := context.WithTimeout(s.Context(), patience)
 	defer cancel()
 	var got []string
-	for m, err := range s.b.System.Events(ctx, opt) {
-		if err != nil {
-			s.Fatalf("events: %v (so far %q)", err, got)
-		}
+	for m := range s.events(ctx, opt) {
 		got = append(got, string(m.Action))
 		if m.Action == until {
 			break
@@ -386,10 +407,7 @@ var eventing = []test{
 		opt.Filters = sockerless.Filters{"label": {l + "=1"}, "event": {"die"}, "type": {"container"}}
 		opt.Until = time.Now()
 		found := 0
-		for m, err := range s.b.System.Events(s.Context(), opt) {
-			if err != nil {
-				s.Fatal(err)
-			}
+		for m := range s.events(s.Context(), opt) {
 			found++
 			if m.Actor.Attributes["exitCode"] != "3" || m.Actor.ID != id || m.Actor.Attributes["image"] != s.Image || m.TimeNano == 0 {
 				s.Errorf("event %+v", m)
@@ -401,10 +419,11 @@ var eventing = []test{
 		l := unique("live")
 		ctx, cancel := context.WithTimeout(s.Context(), patience)
 		defer cancel()
-		next, stop := iter.Pull2(s.b.System.Events(ctx, sockerless.EventOptions{
-			Since: time.Now().Add(-time.Millisecond), Filters: sockerless.Filters{"label": {l}},
-		}))
+		next, stop := iter.Pull2(s.b.System.Events(ctx, sockerless.EventOptions{Filters: sockerless.Filters{"label": {l}}}))
 		defer stop()
+		if m, err, _ := next(); err != nil || !reflect.DeepEqual(m, events.Message{}) {
+			s.Errorf("the events begin with %+v, %v", m, err)
+		}
 		id := s.create(script("true"), label(l, "1"))
 		if m, err, _ := next(); err != nil || m.Action != events.ActionCreate || m.Actor.ID != id {
 			s.Errorf("event %+v, %v", m, err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/moby/moby/api/pkg/stdcopy"
 	docker "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/registry"
 	"go.uber.org/goleak"
 
@@ -279,6 +280,21 @@ func within[T any](t *testing.T, from <-chan T) (v T) {
 		t.Fatal("what has to come does not")
 	}
 	return v
+}
+
+// events are what has happened and what happens, without the word that it listens.
+func (r *rig) events(opt sockerless.EventOptions) iter.Seq[events.Message] {
+	return func(yield func(events.Message) bool) {
+		r.t.Helper()
+		for m, err := range r.b.System.Events(r.t.Context(), opt) {
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			if m.Type != "" && !yield(m) {
+				return
+			}
+		}
+	}
 }
 
 func eventually(t *testing.T, what string, f func() bool) {

@@ -81,6 +81,9 @@ func (s systemService) Events(ctx context.Context, opt sockerless.EventOptions) 
 		s.events.listen(1)
 		defer s.events.listen(-1)
 		next := s.events.from(!opt.Since.IsZero())
+		if !yield(events.Message{}, nil) {
+			return
+		}
 		var until <-chan time.Time
 		if !opt.Until.IsZero() {
 			timer := time.NewTimer(time.Until(opt.Until))

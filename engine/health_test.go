@@ -40,10 +40,7 @@ func (r *rig) awaitHealth(id string, status docker.HealthStatus) *docker.Health 
 func (r *rig) statuses(id string) (all []string) {
 	r.t.Helper()
 	opt := sockerless.EventOptions{Since: time.Unix(1, 0), Until: time.Now(), Filters: sockerless.Filters{"container": {id}, "event": {"health_status"}}}
-	for m, err := range r.b.System.Events(r.t.Context(), opt) {
-		if err != nil {
-			r.t.Fatal(err)
-		}
+	for m := range r.events(opt) {
 		all = append(all, strings.TrimPrefix(string(m.Action), "health_status: "))
 	}
 	return all

@@ -382,12 +382,9 @@ func TestLingerEnds(t *testing.T) {
 			t.Errorf("logs %q", got)
 		}
 		var fresh []string
-		for m, err := range r.b.System.Events(t.Context(), sockerless.EventOptions{
+		for m := range r.events(sockerless.EventOptions{
 			Since: since, Until: time.Now(), Filters: sockerless.Filters{"container": {id}, "event": {"start"}},
 		}) {
-			if err != nil {
-				t.Fatal(err)
-			}
 			fresh = append(fresh, m.Actor.Attributes["sockerless.filesystem"])
 		}
 		if len(fresh) != 2 || fresh[0] != "" || fresh[1] != "fresh" {

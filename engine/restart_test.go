@@ -47,12 +47,9 @@ func (r *rig) expect(id string, since time.Time, want []string) {
 // history is a container's events since a time, without those of clients.
 func (r *rig) history(id string, since time.Time) (all []string) {
 	r.t.Helper()
-	for m, err := range r.b.System.Events(r.t.Context(), sockerless.EventOptions{
+	for m := range r.events(sockerless.EventOptions{
 		Since: since, Until: time.Now(), Filters: sockerless.Filters{"container": {id}},
 	}) {
-		if err != nil {
-			r.t.Fatal(err)
-		}
 		text := string(m.Action)
 		if code := m.Actor.Attributes["exitCode"]; code != "" {
 			text += " " + code

@@ -12,10 +12,6 @@ import (
 	"github.com/sockerless/sockerless"
 )
 
-// eventGrace is how long the backend may take to refuse the question before the headers go out: a client waits for
-// them, however long nothing happens. A refusal that comes later is a stream that breaks off, and a backend may be far away.
-const eventGrace = time.Second
-
 // event is an event with the fields that API versions below 1.52 know.
 type event struct {
 	Status string `json:"status,omitempty"`
@@ -49,11 +45,16 @@ func (a *api) events(w http.ResponseWriter, r *request) error {
 	}
 	out := newStream(w, kind)
 	defer out.end()
-	defer out.startWithin(eventGrace)()
 	var buf []byte
 	for m, err := range a.backend.System.Events(r.Context(), opt) {
 		if err != nil {
 			return err
+		}
+		if m.Type == "" { // it listens, and a client may rely on that from the headers on
+			if err := out.start(); err != nil {
+				return err
+			}
+			continue
 		}
 		var shown any = m
 		if r.version.before(52) {
@@ -71,7 +72,7 @@ func (a *api) events(w http.ResponseWriter, r *request) error {
 			return err
 		}
 	}
-	return out.start()
+	return nil
 }
 
 // eventType chooses how the events are written down. Old clients say nothing and read the first form.

@@ -213,8 +213,10 @@ func (m memSystem) Events(ctx context.Context, opt sockerless.EventOptions) iter
 		if !opt.Since.IsZero() {
 			next = 0
 		}
-		m.followers++
 		m.mu.Unlock()
+		if !yield(events.Message{}, nil) {
+			return
+		}
 		for {
 			m.mu.Lock()
 			for next == len(m.events) && ctx.Err() == nil && opt.Until.IsZero() {

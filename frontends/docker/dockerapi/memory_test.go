@@ -48,7 +48,6 @@ type memory struct {
 	archive    []byte // of the latest import, load or write
 	sizes      []sockerless.TerminalSize
 	psArgs     string
-	followers  int // of events, from now on
 
 	statsOptions []sockerless.StatsOptions
 	written      *sockerless.WriteOptions

@@ -17,9 +17,6 @@ func (a *api) containerStats(w http.ResponseWriter, r *request) error {
 	}
 	out := newStream(w, "application/json")
 	defer out.end()
-	if opt.Stream {
-		defer out.startWithin(eventGrace)()
-	}
 	enc := json.NewEncoder(out)
 	for v, err := range a.backend.Containers.Stats(r.Context(), r.name, opt) {
 		if err == nil {

@@ -52,11 +52,6 @@ func (s *stream) startLocked() error {
 	return s.flushLocked()
 }
 
-// startWithin sends the headers after d unless something else has before: until then an error can still be a status.
-func (s *stream) startWithin(d time.Duration) (stop func() bool) {
-	return time.AfterFunc(d, func() { s.start() }).Stop //nolint:errcheck // kept in s.err
-}
-
 // hasStarted says whether the headers are out.
 func (s *stream) hasStarted() bool {
 	s.mu.Lock()
