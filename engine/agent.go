@@ -268,7 +268,7 @@ func (e *Engine) offer(r *run, l *link.Link) bool {
 // turnAway ends an agent that nobody wants: of a run that is over, or a second one of a run that has its own.
 func (e *Engine) turnAway(l *link.Link) {
 	e.log.Info("an agent that is not wanted is told to end", "run", l.ID(), "execution", l.Peer().Execution)
-	e.background(func() { // ends within callTimeout and the link's own 2 s
+	if !e.background(func() { // ends within callTimeout and the link's own 2 s
 		ctx, cancel := context.WithTimeout(e.ctx, callTimeout)
 		defer cancel()
 		client := protocol.NewClient(l.Open)
@@ -277,7 +277,9 @@ func (e *Engine) turnAway(l *link.Link) {
 		}
 		client.Close()
 		closeLink(l)
-	})
+	}) {
+		closeLink(l) // a link that this end has dialled would be dialled again until it is given up
+	}
 }
 
 // closeLink says goodbye. A link that is broken is over all the same.
