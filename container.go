@@ -121,7 +121,8 @@ type ContainerService interface {
 	Top(ctx context.Context, ref, psArgs string) (*container.TopResponse, error)
 
 	// Stats yields what the container uses: each second until it is removed, or once. Of a container that does not run,
-	// and of what cannot be seen, there are no figures.
+	// and of what cannot be seen, there are no figures. A stream begins with nil at once, which says that there is one,
+	// however long its figures take.
 	Stats(ctx context.Context, ref string, opt StatsOptions) iter.Seq2[*container.StatsResponse, error]
 
 	// Logs yields the records of the container's output in the order in which they were written.

@@ -65,11 +65,16 @@ var statistics = []test{
 		s.start(id)
 		ctx, cancel := context.WithTimeout(s.Context(), patience)
 		defer cancel()
-		n, empty := 0, 0
+		n, empty, begun := 0, 0, false
 		var before *docker.StatsResponse
 		for v, err := range s.b.Containers.Stats(ctx, id, sockerless.StatsOptions{Stream: true}) {
 			if err != nil {
 				s.Fatal(err)
+			}
+			if !begun || v == nil {
+				s.same("the stream's beginning", v == nil && !begun, true)
+				begun = true
+				continue
 			}
 			switch {
 			case v.Read.IsZero():

@@ -26,6 +26,9 @@ func (s containerService) Stats(ctx context.Context, ref string, opt sockerless.
 			yield(nil, err)
 			return
 		}
+		if opt.Stream && !yield(nil, nil) {
+			return
+		}
 		tick := time.NewTicker(statsInterval)
 		defer tick.Stop()
 		var before *docker.StatsResponse

@@ -482,6 +482,14 @@ func (m memContainers) Stats(ctx context.Context, ref string, opt sockerless.Sta
 		m.mu.Lock()
 		m.statsOptions = append(m.statsOptions, opt)
 		m.mu.Unlock()
+		if opt.Stream && !yield(nil, nil) {
+			return
+		}
+		if c.Config.Labels["agent"] == "away" {
+			<-ctx.Done()
+			yield(nil, ctx.Err())
+			return
+		}
 		for i := range 3 {
 			v := &container.StatsResponse{ID: c.ID, Name: "/" + c.Name, Read: time.Unix(1700000000+int64(i), 0).UTC()}
 			v.CPUStats.CPUUsage.TotalUsage = uint64(i)

@@ -19,7 +19,11 @@ func (a *api) containerStats(w http.ResponseWriter, r *request) error {
 	defer out.end()
 	enc := json.NewEncoder(out)
 	for v, err := range a.backend.Containers.Stats(r.Context(), r.name, opt) {
-		if err == nil {
+		switch {
+		case err != nil:
+		case v == nil:
+			err = out.start()
+		default:
 			err = enc.Encode(v)
 		}
 		if err != nil {

@@ -1,6 +1,7 @@
 package dockerapi_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -52,4 +53,23 @@ func TestStats(t *testing.T) {
 	}
 	d.want("GET", "/containers/nosuch/stats", nil, 404, "No such container: nosuch")
 	d.want("GET", "/containers/nosuch/stats?stream=0", nil, 404, "No such container: nosuch")
+}
+
+// TestStatsOfAnAgentThatIsAway: the stream is there although no figures are: docker stats waits for that of each container
+// before it shows any.
+func TestStatsOfAnAgentThatIsAway(t *testing.T) {
+	d := start(t)
+	c := d.client()
+	if _, err := c.ContainerCreate(t.Context(), client.ContainerCreateOptions{Name: "c", Config: &container.Config{
+		Image: "busybox:latest", Cmd: []string{"sleep", "1000"}, Labels: map[string]string{"agent": "away"},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	res, err := c.ContainerStats(ctx, "c", client.ContainerStatsOptions{Stream: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
 }
