@@ -177,11 +177,11 @@ func (c *carrier) send(pieces [][]byte) error {
 	return c.msgs.flush()
 }
 
-// next reads the next header, or as much of the present frame's payload as there is into p.
-// The caller sets left from a data frame's header.
+// next reads the next header, or p from the present frame's payload, or what is left of that; n bytes have come in spite of an
+// error. The caller sets left from a data frame's header.
 func (c *carrier) next(p []byte) (n int, f frame, err error) {
 	if c.left > 0 {
-		n, err = c.bytes.Read(p[:min(len(p), int(c.left))])
+		n, err = io.ReadFull(c.bytes, p[:min(len(p), int(c.left))])
 		c.left -= uint32(n)
 		return n, frame{}, err
 	}

@@ -159,14 +159,10 @@ func (d *dialler) first(ctx context.Context) (*Link, error) {
 		c.close()
 		return nil, err
 	}
-	l, err := newLink(d.id.Role, d.id.ID, d.token, hello, d.opt, true, nil)
-	if err != nil {
-		c.close()
-		return nil, err
-	}
+	l := newLink(d.id.Role, d.id.ID, d.token, hello, d.opt, true, nil)
 	if err := l.r.attach(c, ans.received); err != nil {
 		c.close()
-		_ = l.mux.Close()
+		l.r.end(err)
 		return nil, err
 	}
 	go d.keep(l) // ends with the link

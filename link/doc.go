@@ -9,8 +9,8 @@
 // # Layers
 //
 //	streams        net/http elsewhere
-//	yamux          libp2p/go-yamux v5: a window for each stream
-//	resumable      numbered bytes, replayed on a new carrier (this package)
+//	messages       streams, and a window for each
+//	resumable      numbered bytes, replayed on a new carrier
 //	TLS 1.3        exactly once: that of an https URL, else one of our own with ephemeral certificates
 //	WebSocket      binary messages over HTTP/1.1, what load balancers and proxies let through
 //
@@ -21,8 +21,8 @@
 // # Upgrade
 //
 // The dialling end offers one WebSocket subprotocol, which says the version of everything below and where
-// the TLS is: "link1.tls.sockerless" (inside) or "link1.sockerless" (the URL's). A hub that knows
-// neither answers 400 with the header "Sockerless-Link: 1"; a hub with too many handshakes in flight ends the oldest one
+// the TLS is: "link2.tls.sockerless" (inside) or "link2.sockerless" (the URL's). A hub that knows
+// neither answers 400 with the header "Sockerless-Link: 2"; a hub with too many handshakes in flight ends the oldest one
 // if that has had a second, else it answers 503 before it upgrades. A request with an Origin header comes from a browser and is refused.
 // The message boundaries of the WebSocket mean nothing; what follows is a byte stream each way.
 //
@@ -30,12 +30,12 @@
 //
 // Four messages, each a 16-bit length (big endian, as all numbers here; at most 4096) and a body:
 //
-//	1  dialler  version(1)=1  nonce(32)  id(the rest, at most 256)
-//	2  hub      version(1)=1  nonce(32)
+//	1  dialler  version(1)=2  nonce(32)  id(the rest, at most 256)
+//	2  hub      version(1)=2  nonce(32)
 //	3  dialler  mac(32)  fresh(1)  token(16)  epoch(8)  received(8)  hello(JSON, at most 2048)
 //	4  hub      status(1)  mac(32)  received(8)  hello(JSON, at most 2048)
 //
-// mac is HMAC-SHA256 under the id's 32-byte secret over a label ("sockerless link 1 dialler" or "... hub")
+// mac is HMAC-SHA256 under the id's 32-byte secret over a label ("sockerless link 2 dialler" or "... hub")
 // and these fields, each behind a 32-bit length: TLS inside or not, the dialler's role, the hub's role, id,
 // both nonces, the exporter's value (label "EXPORTER-sockerless-link", 32 bytes; empty without a TLS of our own),
 // and the rest of message 3; in message 4 also its status and the rest of it. Roles are not sent: each end uses
@@ -63,7 +63,21 @@
 // bytes above the highest ack it was told, at most 4 MiB. An ack is sent after 512 KiB or 256 frames, or 200 ms.
 // Pings are frames and not WebSocket pings, so that it is the peer who answers and not a proxy.
 //
-// The bytes of the stream are yamux (version 0), the dialler being its client.
+// # Messages
+//
+// The bytes of the resumable stream are messages:
+//
+//	type(1)  stream(4)  value(4)  data
+//
+// type 1 open: a new stream; the dialler's ids are odd and the hub's even, each higher than the one before. 2 data: value
+// bytes follow, 1 to 65600. 3 window: its sender takes value bytes more on this stream than it has said so far, beginning with
+// 262144 both ways. 4 end: its sender has no more data. 5 reset: both ways are over, and what is in them is lost. All but data and
+// window have the value 0. What comes for a stream that is over is dropped; what comes for one that was never opened, or more
+// data than there is window for, ends the link.
+//
+// A receiver opens a window again when half of it has been read, and doubles it if that took less than four round trips
+// (Options.MaxWindow, WindowBudget). Who writes to a stream writes to the carrier in the same goroutine, unless another one is
+// at that, so that a message costs no hand-over; and what is kept for a replay is the one copy that is made of it.
 //
 // # What others can cost
 //
@@ -71,7 +85,7 @@
 // line in the log every ten seconds, and a count in HubStats.
 //
 // With one, a link: about 55 KiB of a hub's memory while it is idle; at most 4 MiB of what was sent and is not acknowledged
-// (ReplayBuffer) and as much again in yamux's queue; 256 KiB for each stream, twice that of messages that do not fill their
+// (ReplayBuffer), and 1 MiB of answers that carry no data; 256 KiB for each stream, twice that of messages that do not fill their
 // buffers; what windows grow by, 32 MiB for a link (WindowBudget) and 512 MiB for all links of a hub (HubBudget). An id has
 // 64 links (MaxLinks). An agent opens no streams at a backend (MaxStreams). A link that is cut costs the same until the
 // resume window is over.

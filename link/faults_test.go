@@ -143,7 +143,7 @@ func exchange(ctx context.Context, seed uint64, agent, backend *link.Link) error
 		if err != nil {
 			return fmt.Errorf("open: %w", err)
 		}
-		// yamux tells the peer of the stream with its first bytes at the latest.
+		// The peer is told of the stream at once.
 		a, err := to.Accept()
 		if err != nil {
 			return fmt.Errorf("accept stream: %w", err)

@@ -43,19 +43,24 @@ func FuzzHandshake(f *testing.F) {
 // Whatever a peer that has proved itself sends above the frames, the streams' layer ends or goes on and leaves nothing.
 func FuzzStreams(f *testing.F) {
 	f.Add([]byte("garbage"))
-	f.Add([]byte{0, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0}) // a stream
-	f.Add([]byte{0, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 'h', 'i', 0, 1, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0})
-	f.Add([]byte{0, 1, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0, 1, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff}) // windows that overflow
-	f.Add([]byte{0, 1, 0, 2, 0, 0, 0, 2, 0, 0, 0, 0, 0, 1, 0, 2, 0, 0, 0, 2, 0, 0, 0, 0})                         // acks of what was not opened
-	f.Add([]byte{0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1})                         // pings
-	f.Add([]byte{0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1})                                                             // go away
-	f.Add([]byte{0, 1, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0})                         // reset and data
+	open, end := []byte{1, 0, 0, 0, 1, 0, 0, 0, 0}, []byte{4, 0, 0, 0, 1, 0, 0, 0, 0}
+	data := []byte{2, 0, 0, 0, 1, 0, 0, 0, 2, 'h', 'i'}
+	window := []byte{3, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff}
+	reset := []byte{5, 0, 0, 0, 1, 0, 0, 0, 0}
+	f.Add(open)
+	f.Add(bytes.Join([][]byte{open, data, data, end}, nil))
+	f.Add(bytes.Join([][]byte{open, window, window}, nil)) // which overflow
+	f.Add(bytes.Join([][]byte{open, reset, data, end, window}, nil))
+	f.Add(bytes.Join([][]byte{open, end, data}, nil))
+	f.Add(bytes.Join([][]byte{open, end, end}, nil))
+	f.Add(bytes.Join([][]byte{open, open}, nil))
+	f.Add(data)                                                                                     // for nobody
+	f.Add([]byte{1, 0, 0, 0, 2, 0, 0, 0, 0})                                                        // by the wrong end
+	f.Add(append([]byte{2, 0, 0, 0, 1, 0, 1, 0, 64}, make([]byte, maxPiece)...))                    // the largest piece, without its stream
+	f.Add(append(bytes.Clone(open), bytes.Repeat([]byte{2, 0, 0, 0, 1, 0, 0, 0, 1, 'x'}, 1000)...)) // byte by byte
 	f.Fuzz(func(t *testing.T, b []byte) {
 		budget := &windowBudget{limit: 1 << 20}
-		l, err := newLink(Backend, "run-1", token{}, Hello{}, Options{MaxStreams: 8}.withDefaults(Backend), false, budget)
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := newLink(Backend, "run-1", token{}, Hello{}, Options{MaxStreams: 8}.withDefaults(Backend), false, budget)
 		if err := l.r.attach(foreign(t, framed(b)), 0); err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +84,6 @@ func FuzzStreams(f *testing.F) {
 			t.Error("it hangs")
 		}
 		l.r.end(ErrClosed)
-		_ = l.mux.Close()
 		serve.Wait()
 		if err := l.Err(); !errors.Is(err, ErrClosed) && !errors.Is(err, ErrBroken) && !errors.Is(err, errFrame) {
 			t.Errorf("ended with %v", err)

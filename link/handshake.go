@@ -14,14 +14,14 @@ import (
 
 // The handshake's constants on the wire: see the package comment.
 const (
-	wireVersion   = 1
-	protocolTLS   = "link1.tls.sockerless"
-	protocolPlain = "link1.sockerless"
+	wireVersion   = 2
+	protocolTLS   = "link2.tls.sockerless"
+	protocolPlain = "link2.sockerless"
 	versionHeader = "Sockerless-Link"
 	exporterLabel = "EXPORTER-sockerless-link"
 
-	labelDialler = "sockerless link 1 dialler"
-	labelHub     = "sockerless link 1 hub"
+	labelDialler = "sockerless link 2 dialler"
+	labelHub     = "sockerless link 2 hub"
 
 	secretSize   = 32
 	nonceSize    = 32

@@ -280,10 +280,7 @@ func (h *Hub) handshake(c *carrier, inner bool) error {
 
 // join finds or makes the link that the claim names and gives it the carrier.
 func (h *Hub) join(id string, cl claim, hello Hello, c *carrier, say func(status, uint64) error) error {
-	m, st, err := h.member(id, cl, hello)
-	if err != nil {
-		return err
-	}
+	m, st := h.member(id, cl, hello)
 	if st != statusOK {
 		_ = say(st, 0)
 		return errAnswered
@@ -329,34 +326,30 @@ func (h *Hub) join(id string, cl claim, hello Hello, c *carrier, say func(status
 }
 
 // member returns the link that the claim names, a new one if the claim is fresh, or why there is none.
-func (h *Hub) member(id string, cl claim, hello Hello) (*member, status, error) {
+func (h *Hub) member(id string, cl claim, hello Hello) (*member, status) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if m := h.links[cl.token]; m != nil {
 		if m.id != id {
 			// Tokens are random: this is a dialler of another id that was told this one.
 			h.stats.Unknown++
-			return nil, statusUnknown, nil
+			return nil, statusUnknown
 		}
-		return m, statusOK, nil
+		return m, statusOK
 	}
 	switch {
 	case !cl.fresh:
 		h.stats.Unknown++
-		return nil, statusUnknown, nil
+		return nil, statusUnknown
 	case h.closed || h.byID[id] >= h.opt.MaxLinks || len(h.pending) == cap(h.pending):
 		h.stats.Busy++
-		return nil, statusBusy, nil
+		return nil, statusBusy
 	}
-	l, err := newLink(h.role, id, cl.token, hello, h.opt, false, h.windows)
-	if err != nil {
-		return nil, 0, err
-	}
-	m := &member{Link: l}
+	m := &member{Link: newLink(h.role, id, cl.token, hello, h.opt, false, h.windows)}
 	h.links[cl.token] = m
 	h.byID[id]++
 	go func() { // ends with the link
-		<-l.Done()
+		<-m.Done()
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		delete(h.links, cl.token)
@@ -364,7 +357,7 @@ func (h *Hub) member(id string, cl claim, hello Hello) (*member, status, error) 
 			delete(h.byID, id)
 		}
 	}()
-	return m, statusOK, nil
+	return m, statusOK
 }
 
 // Accept returns the next new link, after both proofs; the caller closes it. After Close it returns ErrClosed.

@@ -4,22 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net"
-	"os"
-	"sync/atomic"
-	"time"
-
-	"github.com/libp2p/go-yamux/v5"
 )
-
-// maxPiece is the most that one yamux message carries: 64 KiB, and the few bytes that who copies so much at a time puts before
-// it, such as a frame's header or a chunk's. In a message of their own they would cost as much as the 64 KiB.
-const maxPiece = 64<<10 + 64
-
-// maxMessage is the largest yamux message.
-const maxMessage = maxPiece + yamuxHeader
 
 // Why a link has ended, or a connection was not made. Permanent tells which of them are for ever.
 var (
@@ -76,48 +62,16 @@ type Link struct {
 	token    token
 	opt      Options
 	r        *resumable
-	mux      *yamux.Session
-	incoming atomic.Int64 // accepted streams that have not ended
-	closing  atomic.Int64 // streams closed here that the peer still has open
+	mux      *mux
 }
 
-// newLink makes a link without a carrier. client says which of yamux's two ends this is; all is the budget of the links
+// newLink makes a link without a carrier. dialler says which of the two ends this is; all is the budget of the links
 // beside it, or nil.
-func newLink(role Role, id string, tok token, peer Hello, opt Options, client bool, all *windowBudget) (*Link, error) {
+func newLink(role Role, id string, tok token, peer Hello, opt Options, dialler bool, all *windowBudget) *Link {
 	l := &Link{id: id, role: role, peerRole: opt.Peer, peer: peer, token: tok, opt: opt}
 	l.r = newResumable(opt, Addr{role, id}, Addr{opt.Peer, id})
-	c := yamux.DefaultConfig()
-	// Pings that watch the path are below, in the resumable stream; a session must outlive every cut.
-	// yamux renews its write deadline only when half of it is used up, hence twice the window.
-	c.EnableKeepAlive = false
-	c.ConnectionWriteTimeout = 2*opt.ResumeWindow + time.Minute
-	// The round trip steers the windows; it changes slowly, and 10,000 idle links should stay idle.
-	c.MeasureRTTInterval = 2 * time.Minute
-	c.MaxMessageSize = maxMessage
-	c.ReadBufSize = 0 // TLS has one
-	c.InitialStreamWindowSize = firstWindow
-	c.MaxStreamWindowSize = uint32(opt.MaxWindow)
-	// Accept enforces MaxStreams: yamux itself answers an excess from its receive loop, which must never
-	// wait for its send loop here, since it is what reads the acknowledgements that the send loop waits for.
-	if opt.MaxStreams >= 0 {
-		c.MaxIncomingStreams = uint32(opt.MaxStreams) + 2*uint32(c.AcceptBacklog)
-	} else {
-		// Nobody calls Accept here. An end that opens streams all the same may stall its own link until the keep-alive.
-		c.MaxIncomingStreams = 0
-	}
-	c.LogOutput = debugWriter{opt.Logger}
-	budget := &windowBudget{limit: opt.WindowBudget, all: all}
-	newSession := yamux.Server
-	if client {
-		newSession = yamux.Client
-	}
-	mux, err := newSession(l.r, c, budget.span)
-	if err != nil {
-		l.r.end(err)
-		return nil, fmt.Errorf("cannot multiplex link %s: %w", id, err)
-	}
-	l.mux = mux
-	return l, nil
+	l.mux = newMux(l.r, opt, dialler, &windowBudget{limit: opt.WindowBudget, all: all})
+	return l
 }
 
 // ID is the id that both ends authenticated for: a run id, or "frontend".
@@ -132,61 +86,27 @@ func (l *Link) PeerRole() Role { return l.peerRole }
 // Open opens a stream to the peer; the conn is a *Stream, the caller closes it. While the link is cut it succeeds at once or
 // waits, and so do the stream's writes. After the link's end it returns Err.
 func (l *Link) Open(ctx context.Context) (net.Conn, error) {
-	type result struct {
-		s   *yamux.Stream
-		err error
+	s, err := l.mux.open(ctx)
+	if err != nil {
+		return nil, err // not a nil *Stream in a net.Conn
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if err := l.Err(); err != nil { // which yamux may not have noticed yet
-		return nil, err
-	}
-	// yamux leaks the stream when a context ends its OpenStream, so it gets none: a stream that nobody
-	// waits for any more is reset when it is open.
-	got := make(chan result, 1)
-	go func() { // ends when yamux has taken the stream or the link ends
-		s, err := l.mux.OpenStream(context.Background())
-		got <- result{s, err}
-	}()
-	select {
-	case r := <-got:
-		if r.err != nil {
-			return nil, l.streamError(r.err)
-		}
-		return newStream(l, r.s, false), nil
-	case <-ctx.Done():
-		go func() { // as above
-			if r := <-got; r.err == nil {
-				_ = r.s.Reset()
-			}
-		}()
-		return nil, ctx.Err()
-	}
+	return s, nil
 }
 
 // Accept returns the next stream that the peer has opened, a *Stream; the caller closes it. After the link's end it returns Err.
 func (l *Link) Accept() (net.Conn, error) {
-	for {
-		s, err := l.mux.AcceptStream()
-		if err != nil {
-			return nil, l.endError()
-		}
-		if l.incoming.Add(1) > int64(l.opt.MaxStreams) {
-			l.incoming.Add(-1)
-			l.opt.Logger.Warn("stream refused: too many are open", "link", l.id, "limit", l.opt.MaxStreams)
-			go func() { _ = s.Reset() }() // ends when yamux has taken the reset or the link ends
-			continue
-		}
-		return newStream(l, s, true), nil
+	s, err := l.mux.accepted()
+	if err != nil {
+		return nil, err
 	}
+	return s, nil
 }
 
 // Close says goodbye and waits until the peer has heard it, at most 2 s; while cut it does not wait. Both ends'
 // streams end with it, what is on its way in them included. Err is ErrClosed at both ends.
 func (l *Link) Close() error {
 	l.r.goodbye()
-	return l.mux.Close()
+	return nil
 }
 
 // Addr is this end's name, for net.Listener.
@@ -250,36 +170,6 @@ func (l *Link) Stats() Stats {
 	return s
 }
 
-// endError is Err once yamux has seen the end, which it may before the resumable is told.
-func (l *Link) endError() error {
-	<-l.r.done
-	return l.Err()
-}
-
-// streamError makes an error of yamux ours: the link's own reason, a reset, or a deadline as net has it.
-func (l *Link) streamError(err error) error {
-	// Not errors.Is: yamux wraps whatever ended the session, and a broken link must not look like a stream's end.
-	if err == nil || err == io.EOF { //nolint:errorlint // see above
-		return err
-	}
-	if t, ok := errors.AsType[interface {
-		error
-		Timeout() bool
-	}](err); ok && t.Timeout() {
-		return os.ErrDeadlineExceeded
-	}
-	if end := l.Err(); end != nil {
-		return end
-	}
-	switch {
-	case errors.Is(err, yamux.ErrStreamClosed):
-		return net.ErrClosed
-	case errors.Is(err, yamux.ErrStreamReset):
-		return ErrReset
-	}
-	return err
-}
-
 // Addr is one end's name on a link.
 type Addr struct {
 	Role Role
@@ -291,13 +181,5 @@ func (Addr) Network() string { return "link" }
 
 // String returns role/id.
 func (a Addr) String() string { return string(a.Role) + "/" + a.ID }
-
-// debugWriter gives yamux's remarks to the logger.
-type debugWriter struct{ log *slog.Logger }
-
-func (w debugWriter) Write(p []byte) (int, error) {
-	w.log.Debug("yamux", "says", string(p))
-	return len(p), nil
-}
 
 var _ net.Listener = (*Link)(nil)

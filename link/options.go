@@ -71,15 +71,16 @@ type Options struct {
 	MaxLinks int
 
 	// MaxStreams is how many streams the peer may have open at a time; one more is reset. Negative is none, which is the
-	// default where the peer is an agent: it is asked and asks nothing, and what runs beside it is foreign code. Else 4096.
+	// default where the peer is an agent: it is asked and asks nothing, and what runs beside it is foreign code; one that opens
+	// a stream all the same has ended its link. Else 4096.
 	MaxStreams int
 
 	// ReplayBuffer is how many sent bytes are kept for a replay until the peer acknowledges them;
 	// 4 MiB by default. It bounds the speed on one link: ReplayBuffer / round trip.
 	ReplayBuffer int
 
-	// MaxWindow is how far one stream's receive window grows with the round trip; 8 MiB by default. yamux opens
-	// a window again when half of it is read, so about half of it is under way at a time.
+	// MaxWindow is how far one stream's receive window grows with the round trip; 8 MiB by default. A window is opened
+	// again when half of it is read, so about half of it is under way at a time.
 	// WindowBudget bounds the sum of what all windows of a link grow by beyond their first 256 KiB; 32 MiB by default.
 	// HubBudget bounds the same for all links of a hub together; 512 MiB by default.
 	MaxWindow    int
@@ -120,7 +121,7 @@ func (o Options) withDefaults(role Role) Options {
 	def(&o.MaxWindow, 8<<20)
 	def(&o.WindowBudget, 32<<20)
 	def(&o.HubBudget, 512<<20)
-	// yamux knows no smaller first window.
+	// A stream begins with it.
 	o.MaxWindow = max(o.MaxWindow, firstWindow)
 	// What the peer acknowledges at once must fit, else each Write would wait for its timer.
 	o.ReplayBuffer = max(o.ReplayBuffer, 2*ackBytes)

@@ -336,7 +336,7 @@ func TestStaleCarrierIsFenced(t *testing.T) {
 	claimByHand(t, byHand(t, s, protocolPlain), "run-1", goodSecret, claim{token: tok, epoch: 2})
 	eventually(t, func() bool { return l.Stats().Carriers == 2 })
 	before := l.Stats().BytesIn
-	// What still comes over the old one, here the first bytes of a yamux frame, is not taken.
+	// What still comes over the old one, here the first bytes of a message, is not taken.
 	b := make([]byte, frameHeader+4)
 	frame{kind: frameData, length: 4}.put(b)
 	_ = old.send([][]byte{b})

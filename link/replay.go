@@ -5,8 +5,7 @@ import (
 	"sync"
 )
 
-// The payload that a segment can hold. A big one takes the largest message that yamux is told to
-// send, in one frame; a small one keeps a single request or window update from costing a big one. Those between are
+// The payload that a segment can hold. A big one takes the largest message, in one frame; a small one keeps a single request or window update from costing a big one. Those between are
 // for who copies in pieces of 4 to 32 KiB: the replay buffer counts what segments cost, and half-empty ones would halve the
 // speed over a long way.
 const (
@@ -15,21 +14,21 @@ const (
 )
 
 var segmentSizes = [...]int{
-	segmentSmall, 4<<10 + yamuxHeader, 8<<10 + yamuxHeader, 16<<10 + yamuxHeader, 32<<10 + yamuxHeader, segmentBig,
+	segmentSmall, 4<<10 + messageHeader, 8<<10 + messageHeader, 16<<10 + messageHeader, 32<<10 + messageHeader, segmentBig,
 }
 
 // batchSize is about how much one write to the carrier carries, so that one system call,
 // one WebSocket frame and some full TLS records do for it.
 const batchSize = 128 << 10
 
-// segment is a run of bytes of the stream, kept until it is acknowledged. Its payload begins at
-// buf[frameHeader], so that the frame to send is contiguous.
+// segment is a run of bytes: of what was sent, kept until it is acknowledged, or of what has come, kept until it is read.
+// Its payload begins at buf[frameHeader], so that the frame to send is contiguous.
 type segment struct {
 	buf   []byte
 	seq   uint64 // the number of the payload's first byte
 	n     int    // the payload's length
 	class int    // of its size
-	skip  int    // payload bytes at the start that the peer has: after a resume in the middle
+	skip  int    // payload bytes at the start that the peer has, after a resume in the middle, or that were read
 	sent  bool   // sealed: later frames must not write their header over unacknowledged bytes
 }
 
@@ -50,6 +49,16 @@ func newSegment(n int) *segment {
 
 func (s *segment) room() int { return len(s.buf) - frameHeader - s.n }
 
+// payload is what is left of it.
+func (s *segment) payload() []byte { return s.buf[frameHeader+s.skip : frameHeader+s.n] }
+
+// append appends as much of p as there is room for.
+func (s *segment) append(p []byte) int {
+	n := copy(s.buf[frameHeader+s.n:], p)
+	s.n += n
+	return n
+}
+
 func (s *segment) end() uint64 { return s.seq + uint64(s.n) }
 
 func (s *segment) free() {
@@ -69,22 +78,22 @@ type replay struct {
 	high   uint64     // the highest handed ever: what a peer can have received
 }
 
-// add appends p to the stream.
-func (q *replay) add(p []byte) {
-	for len(p) > 0 {
+// add appends a message's header and its data to the stream.
+func (q *replay) add(head, data []byte) {
+	for len(head)+len(data) > 0 {
 		var tail *segment
 		if n := len(q.segs); n > 0 && !q.segs[n-1].sent && q.segs[n-1].room() > 0 {
 			tail = q.segs[n-1]
 		} else {
-			tail = newSegment(len(p))
+			tail = newSegment(len(head) + len(data))
 			tail.seq = q.next
 			q.segs = append(q.segs, tail)
 			q.cost += len(tail.buf)
 		}
-		n := copy(tail.buf[frameHeader+tail.n:], p)
-		tail.n += n
-		q.next += uint64(n)
-		p = p[n:]
+		before := tail.n
+		head = head[tail.append(head):]
+		data = data[tail.append(data):]
+		q.next += uint64(tail.n - before)
 	}
 }
 

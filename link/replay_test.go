@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"testing"
+	"testing/iotest"
 )
 
 // receiver is the peer of a replay: it takes frames in order, perhaps half of one, and nothing else.
@@ -45,7 +46,8 @@ func TestReplay(t *testing.T) {
 				for i := range p {
 					p[i] = byte(rng.Uint32())
 				}
-				q.add(p)
+				head := p[:rng.IntN(min(len(p), messageHeader)+1)]
+				q.add(head, p[len(head):])
 				all = append(all, p...)
 			case 2, 3: // a batch that arrives
 				for _, b := range q.batch(nil, 0) {
@@ -92,7 +94,7 @@ func TestReplay(t *testing.T) {
 
 func TestReplayRefusesLies(t *testing.T) {
 	var q replay
-	q.add(make([]byte, 100))
+	q.add(nil, make([]byte, 100))
 	if err := q.ack(1); !errors.Is(err, errFrame) {
 		t.Errorf("an acknowledgement of what was not sent: %v", err)
 	}
@@ -170,7 +172,7 @@ func FuzzFrames(f *testing.F) {
 			case <-r.done:
 			}
 		}()
-		got, err := io.ReadAll(r)
+		got, err := io.ReadAll(iotest.OneByteReader(bare{r}))
 		if !errors.Is(err, ErrClosed) || !bytes.Equal(got, want) {
 			t.Errorf("delivered %q, %v; want %q", got, err, want)
 		}

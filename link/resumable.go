@@ -4,7 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -14,28 +14,31 @@ const (
 	ackFrames = 256                    // or so many frames,
 	ackDelay  = 200 * time.Millisecond // or what has come after this time.
 
-	// maxWaiting is how much a writer may have ahead of the carrier: everything on the link waits behind it.
+	// maxWaiting is how much may be ahead of the carrier before a write waits: a keystroke waits behind it. Small writes, of
+	// which it may be one, wait only at twice that.
 	maxWaiting = batchSize
+	smallWrite = 4 << 10
 
 	// byeTimeout bounds a goodbye: the peer that has not heard it by then finds out by itself.
 	byeTimeout = 2 * time.Second
 )
 
-// resumable is the byte stream that goes on over one carrier after another. It is the net.Conn that yamux runs on.
-// One goroutine reads (yamux's receive loop); one at a time writes to the carrier, whichever finds something due.
+// resumable is the byte stream that goes on over one carrier after another. One goroutine reads, the mux's; one at a time
+// writes to the carrier, whichever finds something due.
 type resumable struct {
 	opt    Options
 	log    *slog.Logger
 	local  net.Addr
 	remote net.Addr
-	pace   pace
 	done   chan struct{} // closed when the stream has ended
+	ended  func()        // called then, with mu held
 
 	mu       sync.Mutex
-	changed  sync.Cond // carrier, reading, flushing, room or err
-	carrier  *carrier  // nil while cut
-	reading  bool      // Read is inside the carrier, perhaps an old one
-	flushing bool      // some goroutine is inside flush
+	changed  sync.Cond    // carrier, reading, flushing or err
+	writers  []*sync.Cond // those who wait for room, in turn
+	carrier  *carrier     // nil while cut
+	reading  bool         // readFull is inside the carrier, perhaps an old one
+	flushing bool         // some goroutine is inside flush
 	out      replay
 	pieces   [][]byte // flush's own
 	control  []byte   // flush's own
@@ -51,9 +54,10 @@ type resumable struct {
 	byeHeard bool
 	heard    time.Time // when the last byte came
 	pinged   time.Time // when the last ping was sent
-	deadline time.Time // of Write
 	err      error     // why it ended
 	stats    Stats
+
+	roundTrip time.Duration // of the last ping; a carrier begins with one
 
 	ackTimer   *time.Timer
 	aliveTimer *time.Timer
@@ -70,10 +74,9 @@ var (
 func newResumable(opt Options, local, remote net.Addr) *resumable {
 	r := &resumable{
 		opt: opt, log: opt.Logger, local: local, remote: remote,
-		done: make(chan struct{}), cut: make(chan struct{}, 1),
+		done: make(chan struct{}), cut: make(chan struct{}, 1), ended: func() {},
 	}
 	r.changed.L = &r.mu
-	r.pace.changed.L = &r.pace.mu
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ackTimer = stopped(r.ackLate)
@@ -89,19 +92,16 @@ func stopped(f func()) *time.Timer {
 	return t
 }
 
-// Read delivers the peer's bytes. It waits through cuts and returns err after the end.
-func (r *resumable) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
+// readFull fills p with the peer's bytes. It waits through cuts and returns err after the end.
+func (r *resumable) readFull(p []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for {
+	for len(p) > 0 {
 		for r.carrier == nil && r.err == nil {
 			r.changed.Wait()
 		}
 		if r.err != nil {
-			return 0, r.err
+			return r.err
 		}
 		c := r.carrier
 		r.reading = true
@@ -113,19 +113,17 @@ func (r *resumable) Read(p []byte) (int, error) {
 			// Somebody waits for what this carrier still delivered.
 			r.changed.Broadcast()
 		}
-		switch {
-		case n > 0:
+		if n > 0 {
 			r.took(n)
-		case err == nil:
+			p = p[n:]
+		} else if err == nil {
 			err = r.handle(c, f)
 		}
 		if err != nil {
 			r.lose(c, err)
 		}
-		if n > 0 {
-			return n, nil
-		}
 	}
+	return nil
 }
 
 // took counts n delivered bytes. r.mu is held.
@@ -155,7 +153,7 @@ func (r *resumable) handle(c *carrier, f frame) error {
 	if err := r.out.ack(f.ack); err != nil {
 		return err
 	}
-	r.changed.Broadcast()
+	r.admit()
 	switch f.kind {
 	case frameData:
 		if f.seq != r.received {
@@ -169,6 +167,8 @@ func (r *resumable) handle(c *carrier, f frame) error {
 	case framePing:
 		r.pongDue = true
 		r.kick()
+	case framePong:
+		r.roundTrip = r.heard.Sub(r.pinged)
 	case frameBye:
 		r.byeHeard = true
 		if r.byeSent {
@@ -181,94 +181,115 @@ func (r *resumable) handle(c *carrier, f frame) error {
 	return nil
 }
 
-// Write appends p to the stream and writes it to the carrier, if no other goroutine is at that. It waits while too much is
-// unacknowledged or on its way, until the write deadline. Once it has taken the bytes, a cut is no error.
-func (r *resumable) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.room() {
-		if err := r.waitRoom(); err != nil {
-			return 0, err
-		}
-	}
+// add appends a message's header and its data to the stream, for push or kick to send. r.mu is held.
+func (r *resumable) add(head, data []byte) {
 	if r.err != nil {
-		return 0, r.err
+		return // nobody takes it any more
 	}
-	r.pace.passed(len(p))
-	r.out.add(p)
-	r.stats.BytesOut += uint64(len(p))
-	if r.carrier != nil && !r.flushing {
-		r.flushing = true
-		r.flush(r.carrier)
-	}
-	return len(p), nil
+	r.out.add(head, data)
+	r.stats.BytesOut += uint64(len(head) + len(data))
 }
 
-// room reports whether Write may go on. r.mu is held.
-func (r *resumable) room() bool {
-	return r.err != nil || (r.out.cost < r.opt.ReplayBuffer && r.out.waiting() < maxWaiting)
-}
-
-// waitRoom waits for room until the write deadline. r.mu is held.
-func (r *resumable) waitRoom() error {
-	for !r.room() {
-		if r.deadline.IsZero() {
-			r.changed.Wait()
-			continue
-		}
-		left := time.Until(r.deadline)
-		if left <= 0 {
-			return os.ErrDeadlineExceeded
-		}
-		wake := time.AfterFunc(left, func() {
-			r.mu.Lock() // not between the look at the clock and the wait
-			defer r.mu.Unlock()
-			r.changed.Broadcast()
-		})
-		r.changed.Wait()
-		wake.Stop()
+// room reports whether a write of n bytes may go on: not while too much is unacknowledged or ahead of the carrier. r.mu is held.
+func (r *resumable) room(n int) bool {
+	ahead := maxWaiting
+	if n <= smallWrite {
+		ahead = 2 * maxWaiting
 	}
-	return nil
+	return r.out.cost < r.opt.ReplayBuffer && r.out.waiting() < ahead
 }
 
-// kick has what is due written by a goroutine of its own, if none is at it: a reader must not write, or two ends
-// that both have much to send stop each other. r.mu is held.
-func (r *resumable) kick() {
+// queue has writer woken when it is its turn and there is room. r.mu is held.
+func (r *resumable) queue(writer *sync.Cond) {
+	if !slices.Contains(r.writers, writer) {
+		r.writers = append(r.writers, writer)
+	}
+}
+
+// leave takes a writer that waits no longer out of the queue: it is the next one's turn. r.mu is held.
+func (r *resumable) leave(writer *sync.Cond) {
+	if i := slices.Index(r.writers, writer); i >= 0 {
+		r.writers = slices.Delete(r.writers, i, i+1)
+	}
+	r.admit()
+}
+
+// admit wakes the writer whose turn it is if there is room. r.mu is held.
+func (r *resumable) admit() {
+	if len(r.writers) > 0 && r.room(maxPiece) {
+		r.writers[0].Broadcast()
+	}
+}
+
+// push has what is due written, if no other goroutine is at that: one batch by the caller, which may wait for the carrier
+// therefore, and the rest by a goroutine of its own. r.mu is held, but not while writing.
+func (r *resumable) push() {
 	if r.carrier == nil || r.flushing {
 		return
 	}
 	r.flushing = true
 	c := r.carrier
-	go func() { // ends when nothing is due or the carrier is lost
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.flush(c)
-	}()
+	if !r.send(c) {
+		return
+	}
+	go r.flush(c) // ends when nothing is due or the carrier is lost
 }
 
-// flush writes what is due until nothing is. r.mu is held, and the caller has set r.flushing.
+// kick has what is due written by a goroutine of its own, if none is at it: where messages are received nobody must write, or
+// two ends that both have much to send stop each other. r.mu is held.
+func (r *resumable) kick() {
+	if r.carrier == nil || r.flushing {
+		return
+	}
+	r.flushing = true
+	go r.flush(r.carrier) // ends when nothing is due or the carrier is lost
+}
+
+// flush writes what is due until nothing is. The caller has set r.flushing.
 func (r *resumable) flush(c *carrier) {
-	for r.carrier == c {
-		pieces := r.due()
-		if len(pieces) == 0 {
-			break
-		}
-		r.mu.Unlock()
-		err := c.send(pieces)
-		r.mu.Lock()
-		clear(pieces)
-		if err != nil {
-			r.lose(c, err)
-			break
-		}
-		r.out.wroteAll()
-		r.changed.Broadcast()
-		if r.byeSent && r.byeHeard {
-			r.finish(ErrClosed)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.send(c) {
+	}
+}
+
+// send writes a batch of what is due, and reports whether there may be more. If not, it has ended r.flushing, which the caller
+// has set. r.mu is held, but not while writing.
+func (r *resumable) send(c *carrier) (more bool) {
+	if r.carrier == c {
+		if pieces := r.due(); len(pieces) > 0 {
+			r.admit()
+			r.mu.Unlock()
+			err := c.send(pieces)
+			r.mu.Lock()
+			clear(pieces)
+			if err == nil {
+				r.sent()
+			} else {
+				r.lose(c, err)
+			}
+			more = r.carrier == c && r.anyDue()
 		}
 	}
-	r.flushing = false
-	r.changed.Broadcast()
+	if !more {
+		r.flushing = false
+		r.changed.Broadcast()
+	}
+	return more
+}
+
+// sent notes that what was handed out is written. r.mu is held.
+func (r *resumable) sent() {
+	r.out.wroteAll()
+	r.admit()
+	if r.byeSent && r.byeHeard {
+		r.finish(ErrClosed)
+	}
+}
+
+// anyDue reports whether due has something. r.mu is held.
+func (r *resumable) anyDue() bool {
+	return !r.byeSent && (r.out.waiting() > 0 || r.pingDue || r.pongDue || r.ackDue || r.byeDue)
 }
 
 // due gathers the next batch. r.mu is held.
@@ -402,8 +423,9 @@ func (r *resumable) attach(c *carrier, has uint64) error {
 	c.ready()
 	r.carrier = c
 	r.told, r.frames, r.ackDue = r.received, 0, false
-	r.pingDue, r.pongDue = false, false
-	r.heard, r.pinged = time.Now(), time.Time{}
+	r.pongDue = false
+	r.heard = time.Now()
+	r.pingDue, r.pinged = true, r.heard
 	r.lostTimer.Stop()
 	select {
 	case <-r.cut: // of the carrier before
@@ -461,31 +483,10 @@ func (r *resumable) finish(err error) {
 	r.aliveTimer.Stop()
 	r.lostTimer.Stop()
 	r.out = replay{}
-	r.pace.end()
+	r.ended()
+	for _, w := range r.writers {
+		w.Broadcast()
+	}
 	r.changed.Broadcast()
 	close(r.done)
 }
-
-// Close is yamux giving up; a Link that is closed has ended the stream before.
-func (r *resumable) Close() error {
-	r.end(ErrBroken)
-	return nil
-}
-
-func (r *resumable) LocalAddr() net.Addr  { return r.local }
-func (r *resumable) RemoteAddr() net.Addr { return r.remote }
-
-// SetWriteDeadline sets until when Write waits for room.
-func (r *resumable) SetWriteDeadline(t time.Time) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.deadline = t
-	r.changed.Broadcast()
-	return nil
-}
-
-// SetReadDeadline cannot be set: yamux never does.
-func (r *resumable) SetReadDeadline(time.Time) error { return os.ErrNoDeadline }
-
-// SetDeadline cannot be set: yamux never does.
-func (r *resumable) SetDeadline(time.Time) error { return os.ErrNoDeadline }

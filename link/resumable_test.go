@@ -2,6 +2,7 @@ package link
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -32,6 +33,29 @@ func (c *lateConn) Read(p []byte) (int, error) {
 
 func (c *lateConn) Write(p []byte) (int, error) { return len(p), nil }
 
+// bare is a resumable stream without messages.
+type bare struct{ *resumable }
+
+func (b bare) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	wait := sync.Cond{L: &b.mu}
+	for b.queue(&wait); b.err == nil && !b.room(len(p)); {
+		wait.Wait()
+	}
+	b.add(nil, p)
+	b.leave(&wait)
+	b.push()
+	return len(p), b.err
+}
+
+func (b bare) Read(p []byte) (int, error) {
+	if err := b.readFull(p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
 // What a reader still gets out of a carrier that is being replaced is counted before the new one is told where to go on: else
 // it would come twice.
 func TestDetachWaitsForTheReader(t *testing.T) {
@@ -45,9 +69,9 @@ func TestDetachWaitsForTheReader(t *testing.T) {
 	}
 	got := make(chan []byte, 1)
 	go func() { // ends with the piece
-		b := make([]byte, 16)
-		n, _ := r.Read(b)
-		got <- b[:n]
+		b := make([]byte, 4)
+		_ = r.readFull(b)
+		got <- b
 	}()
 	<-late.entered
 	detached := make(chan uint64, 1)
@@ -112,17 +136,58 @@ func TestReplayIsBounded(t *testing.T) {
 		before = taken.Load()
 	}
 	l.r.mu.Lock()
-	cost := l.r.out.cost
+	cost, open := l.r.out.cost, len(l.mux.streams)
 	l.r.mu.Unlock()
 	if cost > limit+2*segmentBig {
 		t.Errorf("%d bytes are kept for a replay: the limit is %d", cost, limit)
 	}
-	// What is behind it, yamux's queue of 64 messages and one of each writer, is bounded too.
-	if most := int64(limit + (66+40)*copyBuffer); taken.Load() > most {
+	if most := int64(limit + 40*maxMessage); taken.Load() > most { // a message of each writer, at most, came behind the limit
 		t.Errorf("%d bytes were taken, the bound is %d", taken.Load(), most)
 	}
+	// Nor is a stream opened then; one that was given up leaves nothing.
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := l.Open(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Open = %v, want the context's end", err)
+	}
+	l.r.mu.Lock()
+	if n := len(l.mux.streams); n != open {
+		t.Errorf("%d streams are open, %d were", n, open)
+	}
+	l.r.mu.Unlock()
 	l.r.end(ErrClosed)
 	writers.Wait()
+}
+
+// Messages without data never wait. A peer that provokes them without end and acknowledges none has ended its link.
+func TestAnswersAreBounded(t *testing.T) {
+	h, s := newTestHub(t, Options{ReplayBuffer: 1 << 20, MaxStreams: 1})
+	c := byHand(t, s, protocolPlain)
+	claimByHand(t, c, "run-1", goodSecret, claim{fresh: true, token: newToken(), epoch: 1})
+	_ = c.raw.SetDeadline(time.Now().Add(time.Minute))
+	l, err := h.Accept(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, c.bytes) }() // ends with the carrier
+	seq, id := uint64(0), uint32(1)
+	for l.Err() == nil {
+		b := make([]byte, frameHeader, frameHeader+1000*messageHeader)
+		for range 1000 { // each but the first stream is refused
+			head := message{kind: messageOpen, stream: id}.bytes()
+			b, id = append(b, head[:]...), id+2
+		}
+		n := len(b) - frameHeader
+		frame{kind: frameData, length: uint32(n), seq: seq}.put(b)
+		seq += uint64(n)
+		if c.send([][]byte{b}) != nil {
+			break
+		}
+	}
+	<-l.Done()
+	if err := l.Err(); !errors.Is(err, ErrBroken) {
+		t.Errorf("ended with %v, want ErrBroken", err)
+	}
 }
 
 // A peer that has proved itself and sends what is no protocol ends its own link, at once.
@@ -131,11 +196,17 @@ func TestGarbageAfterTheProof(t *testing.T) {
 		name string
 		sent []byte // as payload of data frames
 	}{
-		{"no yamux", bytes.Repeat([]byte("garbage!"), 1000)},
-		{"another version", []byte{9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
-		{"an unknown type", []byte{0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
-		{"a stream of the hub's", []byte{0, 1, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0}},
-		{"more than a window", append([]byte{0, 0, 0, 1, 0, 0, 0, 1, 0, 8, 0, 0}, make([]byte, 64<<10)...)},
+		{"no messages", bytes.Repeat([]byte("garbage!"), 1000)},
+		{"an unknown type", []byte{9, 0, 0, 0, 1, 0, 0, 0, 0}},
+		{"a stream of the hub's", []byte{1, 0, 0, 0, 2, 0, 0, 0, 0}},
+		{"a stream twice", []byte{1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0}},
+		{"data for nobody", []byte{2, 0, 0, 0, 1, 0, 0, 0, 1, 'x'}},
+		{"a window for nobody", []byte{3, 0, 0, 0, 2, 0, 0, 0, 1}},
+		{"a window without end", append([]byte{1, 0, 0, 0, 1, 0, 0, 0, 0}, bytes.Repeat([]byte{3, 0, 0, 0, 1, 0x30, 0, 0, 0}, 2)...)},
+		{"a piece too large", append([]byte{1, 0, 0, 0, 1, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 1, 0, 65}, make([]byte, maxPiece+1)...)},
+		{"two ends", []byte{1, 0, 0, 0, 1, 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0}},
+		{"data behind the end", []byte{1, 0, 0, 0, 1, 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 'x'}},
+		{"more than a window", append([]byte{1, 0, 0, 0, 1, 0, 0, 0, 0}, bytes.Repeat(append([]byte{2, 0, 0, 0, 1, 0, 1, 0, 0}, make([]byte, 64<<10)...), 5)...)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h, s := newTestHub(t, Options{MaxStreams: 4})

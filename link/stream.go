@@ -1,50 +1,40 @@
 package link
 
 import (
-	"errors"
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
-
-	"github.com/libp2p/go-yamux/v5"
-)
-
-// copyBuffer is what one read or write of a bulk copy carries: one yamux message.
-const copyBuffer = maxPiece
-
-var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}
-
-const (
-	// A peer that keeps sending this much for this long after Close gets a reset: nobody will ever read it.
-	lingerBytes = firstWindow
-	lingerTime  = time.Second
-
-	// maxClosing is how many closed streams of a link wait for the peer to close its end too.
-	maxClosing = 256
 )
 
 // Stream is one stream of a link: a net.Conn whose two ways close apart. It ends with Close, Reset, or its link.
 type Stream struct {
-	l        *Link
-	y        *yamux.Stream
-	accepted bool
+	m        *mux
+	id       uint32
+	accepted bool // opened by the peer
 
-	rmu sync.Mutex // one reader
-	eof bool       // guarded by rmu
-	wmu sync.Mutex // one writer; keeps the end behind the data
+	reading sync.Mutex // one reader
+	writing sync.Mutex // one writer: the pieces of two do not mix, and the end is behind the data
 
-	mu            sync.Mutex
+	// The link's lock guards the rest.
+
+	readable      sync.Cond
+	in            []*segment // what has come and was not read; the first is a reader's own between head and took
+	window        window
 	readDeadline  time.Time
+	writable      sync.Cond
+	credit        int // how much the peer takes
 	writeDeadline time.Time
-	waiting       bool // Read waits in yamux
-	armed         bool // yamux has a read deadline
-	closed        bool
-}
 
-func newStream(l *Link, y *yamux.Stream, accepted bool) *Stream {
-	return &Stream{l: l, y: y, accepted: accepted}
+	endHeard bool  // the peer sends no more
+	endSaid  bool  // nor does this end
+	err      error // why the stream has ended but for that: ErrReset, or the link's end
+	closed   bool  // by Close or Reset
+	closedAt time.Time
+	dropped  int  // bytes that have come since
+	lingers  bool // it counts in mux.closing
 }
 
 // Read reads what has come. It returns io.EOF after the peer's CloseWrite or Close, ErrReset after its Reset, os.ErrDeadlineExceeded
@@ -53,240 +43,268 @@ func (s *Stream) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	s.rmu.Lock()
-	defer s.rmu.Unlock()
-	if err := s.await(); err != nil {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	b, err := s.head()
+	if err != nil {
 		return 0, err
 	}
-	n, err := s.y.Read(p)
-	if n > 0 {
-		// The only error beside data is a timeout of a deadline that yamux would not clear
-		// once the peer had closed its end: no window is needed any more, and the data is good.
-		return n, nil
-	}
-	return 0, s.readError(err)
+	n := copy(p, b)
+	s.took(n)
+	return n, nil
 }
 
-// await waits until there is something to read. yamux applies a read deadline to the window update after a read too,
-// and then the peer never gets that window back; so the deadline is set while waiting only, and not while reading.
-// s.rmu is held.
-func (s *Stream) await() error {
-	s.mu.Lock()
-	switch {
-	case s.closed:
-		s.mu.Unlock()
-		return net.ErrClosed
-	case s.expired():
-		s.mu.Unlock()
-		return os.ErrDeadlineExceeded
+// WriteTo copies the stream into w, as the messages come.
+func (s *Stream) WriteTo(w io.Writer) (int64, error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	total := int64(0)
+	for {
+		b, err := s.head()
+		if err == io.EOF { //nolint:errorlint // head returns it as it is
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+		n, err := w.Write(b)
+		s.took(n)
+		total += int64(n)
+		if err == nil && n < len(b) {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			return total, err
+		}
 	}
-	s.waiting = true
-	if !s.readDeadline.IsZero() {
-		s.armed = true
-		_ = s.y.SetReadDeadline(s.readDeadline)
-	}
-	s.mu.Unlock()
-
-	_, err := s.y.Read(nil)
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.waiting = false
-	if s.armed {
-		s.armed = false
-		_ = s.y.SetReadDeadline(time.Time{})
-	}
-	if s.closed {
-		return net.ErrClosed
-	}
-	err = s.readError(err)
-	if err == os.ErrDeadlineExceeded && !s.expired() { //nolint:errorlint // streamError returns it as it is
-		// The deadline was moved in the meantime, or belongs to an earlier Read and yamux kept it.
-		return nil
-	}
-	return err
 }
 
-// expired reports whether the read deadline has passed. s.mu is held.
-func (s *Stream) expired() bool { return !s.readDeadline.IsZero() && !s.readDeadline.After(time.Now()) }
-
-// readError notes the end. s.rmu is held.
-func (s *Stream) readError(err error) error {
-	if err == io.EOF { //nolint:errorlint // see streamError
-		s.eof = true
+// head waits until something has come and returns the first of it, which stays as it is until took. s.reading is held.
+func (s *Stream) head() ([]byte, error) {
+	s.m.r.mu.Lock()
+	defer s.m.r.mu.Unlock()
+	for {
+		switch {
+		case s.closed:
+			return nil, net.ErrClosed
+		case expired(s.readDeadline):
+			return nil, os.ErrDeadlineExceeded
+		case len(s.in) > 0:
+			return s.in[0].payload(), nil
+		case s.endHeard && s.err != ErrReset: //nolint:errorlint // it is set as it is
+			return nil, io.EOF
+		case s.err != nil:
+			return nil, s.err
+		}
+		s.await(&s.readable, s.readDeadline)
 	}
-	return s.l.streamError(err)
+}
+
+// took counts n bytes of the head as read. s.reading is held.
+func (s *Stream) took(n int) {
+	s.m.r.mu.Lock()
+	defer s.m.r.mu.Unlock()
+	if len(s.in) == 0 {
+		return // the stream was closed or reset in the meantime
+	}
+	first := s.in[0]
+	if first.skip += n; first.skip == first.n {
+		s.in = slices.Delete(s.in, 0, 1)
+		first.free()
+	}
+	s.tell(n)
+}
+
+// deliver takes what the peer has sent. The link's lock is held.
+func (s *Stream) deliver(seg *segment) {
+	// A message of some bytes must not cost a buffer of its own: the window counts only the bytes.
+	if n := len(s.in); n > 0 && seg.n <= segmentSmall && s.in[n-1].room() >= seg.n {
+		s.in[n-1].append(seg.payload())
+		seg.free()
+		return
+	}
+	s.in = append(s.in, seg)
+	s.readable.Signal()
+}
+
+// tell counts n bytes as read or dropped, and tells the peer if it may send more. The link's lock is held.
+func (s *Stream) tell(n int) {
+	if more := s.window.took(n, s.m.r.roundTrip); more > 0 {
+		s.m.say(messageWindow, s.id, more)
+	}
 }
 
 // Write writes p. While the peer does not read, or the link is cut, it waits until the write deadline; how much of p was taken
-// by then is returned with the error.
+// by then is returned with the error. While it is inside a carrier that has just got stuck, neither a deadline that is set then
+// nor Close ends it, but that carrier's end does: see Options.KeepAlive.
 func (s *Stream) Write(p []byte) (int, error) {
-	s.wmu.Lock()
-	defer s.wmu.Unlock()
-	if closed, _ := s.writeState(); closed {
-		return 0, net.ErrClosed
-	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	total := 0
-	for len(p) > 0 {
-		if len(p) > smallWrite {
-			if err := s.l.r.pace.wait(s); err != nil {
-				return total, err
-			}
-		}
-		n, err := s.y.Write(p[:piece(len(p))])
-		s.l.r.pace.took(n)
+	for {
+		n, err := s.send(p[total:])
 		total += n
-		p = p[n:]
-		if err != nil {
-			if closed, _ := s.writeState(); closed {
-				return total, net.ErrClosed
-			}
-			return total, s.l.streamError(err)
+		if err != nil || total == len(p) {
+			return total, err
 		}
 	}
-	return total, nil
 }
 
-// piece is how many of n bytes make the next message. Several are of about one size, so that the last one is not some bytes.
-func piece(n int) int {
-	messages := (n + maxPiece - 1) / maxPiece
-	return (n + messages - 1) / messages
+// send sends as much of p as one message takes. s.writing is held.
+func (s *Stream) send(p []byte) (int, error) {
+	r := s.m.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer r.leave(&s.writable)
+	for {
+		switch {
+		case s.closed || s.endSaid:
+			return 0, net.ErrClosed
+		case s.err != nil:
+			return 0, s.err
+		case expired(s.writeDeadline):
+			return 0, os.ErrDeadlineExceeded
+		case len(p) == 0:
+			return 0, nil
+		case s.credit == 0:
+		case !r.room(len(p)):
+			r.queue(&s.writable)
+		default:
+			n := min(piece(len(p)), s.credit)
+			s.credit -= n
+			head := message{kind: messageData, stream: s.id, value: uint32(n)}.bytes()
+			r.add(head[:], p[:n])
+			if s.writeDeadline.IsZero() {
+				r.push()
+			} else {
+				r.kick()
+			}
+			return n, nil
+		}
+		s.await(&s.writable, s.writeDeadline)
+	}
 }
 
 // ReadFrom copies r into the stream in pieces that suit the link.
 func (s *Stream) ReadFrom(r io.Reader) (int64, error) {
 	b := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(b)
-	return io.CopyBuffer(struct{ io.Writer }{s}, struct{ io.Reader }{r}, (*b)[:64<<10])
+	return io.CopyBuffer(struct{ io.Writer }{s}, struct{ io.Reader }{r}, *b)
 }
 
-// WriteTo copies the stream into w in pieces that suit the link.
-func (s *Stream) WriteTo(w io.Writer) (int64, error) {
-	b := copyBuffers.Get().(*[]byte)
-	defer copyBuffers.Put(b)
-	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{s}, *b)
-}
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
 
 // CloseWrite ends this end's data, after a Write in progress: the peer reads io.EOF after it. Reading goes on.
 func (s *Stream) CloseWrite() error {
-	s.wmu.Lock()
-	defer s.wmu.Unlock()
-	if closed, _ := s.writeState(); closed {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.m.r.mu.Lock()
+	defer s.m.r.mu.Unlock()
+	switch {
+	case s.closed:
 		return net.ErrClosed
+	case s.err != nil:
+		return s.err
 	}
-	return s.l.streamError(s.y.CloseWrite())
+	s.end()
+	return nil
+}
+
+// end ends this end's data. The link's lock is held.
+func (s *Stream) end() {
+	if s.endSaid || s.err != nil {
+		return
+	}
+	s.endSaid = true
+	s.m.say(messageEnd, s.id, 0)
+	if s.endHeard {
+		s.m.remove(s)
+	}
 }
 
 // Close ends both ways: what was written still arrives, what the peer sends is discarded, and a Read or Write in progress
 // returns net.ErrClosed. A peer that goes on sending gets a reset after a second. It does not wait.
 func (s *Stream) Close() error {
-	if !s.shut() {
+	s.m.r.mu.Lock()
+	defer s.m.r.mu.Unlock()
+	if s.closed {
 		return nil
 	}
-	go s.finish() // ends when the peer has closed its end too, or with the link
+	s.end()
+	unread := 0
+	for _, seg := range s.in {
+		unread += seg.n - seg.skip
+	}
+	if s.shut() {
+		s.m.linger(s)
+		s.tell(unread)
+	}
 	return nil
 }
 
 // Reset ends both ways at once, what was written but not read included; the peer gets ErrReset. It does not wait.
 func (s *Stream) Reset() error {
-	if s.shut() && s.accepted {
-		s.l.incoming.Add(-1)
+	s.m.r.mu.Lock()
+	defer s.m.r.mu.Unlock()
+	if !s.closed && s.shut() {
+		s.m.reset(s)
 	}
-	go func() { _ = s.y.Reset() }() // ends when yamux has taken the reset or the link ends
 	return nil
+}
+
+// shut makes this end closed and wakes its reader and writer. It reports whether the peer still has its end open.
+// The link's lock is held.
+func (s *Stream) shut() bool {
+	s.closed, s.closedAt = true, time.Now()
+	s.in = nil // a reader may be at them: they are not used again
+	s.readable.Broadcast()
+	s.writable.Broadcast()
+	if s.m.streams[s.id] == s {
+		return true
+	}
+	s.m.forget(s)
+	return false
+}
+
+// fail ends the stream for both its users. The link's lock is held.
+func (s *Stream) fail(err error) {
+	s.err = err
+	if err == ErrReset { //nolint:errorlint // as it is set
+		s.in = nil // as in shut
+	}
+	s.readable.Broadcast()
+	s.writable.Broadcast()
 }
 
 // Broken reports whether the peer has reset the stream or the link has ended. An end that has read io.EOF and has nothing to
 // write learns of it in no other way.
 func (s *Stream) Broken() bool {
-	if s.l.Err() != nil {
-		return true
-	}
-	if !s.wmu.TryLock() {
-		return false // a Write is at it, and will see
-	}
-	defer s.wmu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return true
-	}
-	// yamux looks at the stream's state first and at the deadline next, before it sends anything.
-	_ = s.y.SetWriteDeadline(time.Unix(1, 0))
-	_, err := s.y.Write([]byte{0})
-	_ = s.y.SetWriteDeadline(s.writeDeadline)
-	return errors.Is(err, yamux.ErrStreamReset)
+	s.m.r.mu.Lock()
+	defer s.m.r.mu.Unlock()
+	return s.closed || s.err != nil || s.m.r.err != nil
 }
 
-// shut makes this end closed and wakes its readers and writers; it reports whether it was open.
-func (s *Stream) shut() bool {
-	defer s.l.r.pace.wake()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
+// await waits for c until the deadline. The link's lock is held.
+func (s *Stream) await(c *sync.Cond, deadline time.Time) {
+	if !deadline.IsZero() {
+		late := time.AfterFunc(time.Until(deadline), func() {
+			c.L.Lock() // not between the look at the clock and the wait
+			defer c.L.Unlock()
+			c.Broadcast()
+		})
+		defer late.Stop()
 	}
-	s.closed = true
-	past := time.Unix(1, 0)
-	if s.waiting {
-		s.armed = true
-		_ = s.y.SetReadDeadline(past)
-	}
-	_ = s.y.SetWriteDeadline(past)
-	return true
+	c.Wait()
 }
 
-// writeState is what a Write must heed while it waits.
-func (s *Stream) writeState() (closed bool, deadline time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.closed, s.writeDeadline
-}
-
-// finish sends the end and reads what the peer still sends, which yamux does not do by itself: a peer whose window was
-// never opened again would wait for ever.
-func (s *Stream) finish() {
-	if s.accepted {
-		defer s.l.incoming.Add(-1)
-	}
-	defer s.l.closing.Add(-1)
-	crowded := s.l.closing.Add(1) > maxClosing
-
-	s.wmu.Lock()
-	err := s.y.CloseWrite()
-	s.wmu.Unlock()
-	s.rmu.Lock()
-	defer s.rmu.Unlock()
-	if s.eof || err != nil {
-		return
-	}
-	if crowded {
-		_ = s.y.Reset()
-		return
-	}
-	since, discarded := time.Now(), 0
-	for {
-		if _, err := s.y.Read(nil); err != nil {
-			return
-		}
-		b := copyBuffers.Get().(*[]byte)
-		n, err := s.y.Read(*b)
-		copyBuffers.Put(b)
-		if n == 0 && err != nil {
-			return
-		}
-		if discarded += n; discarded > lingerBytes && time.Since(since) > lingerTime {
-			_ = s.y.Reset()
-			return
-		}
-	}
-}
+// expired reports whether a deadline has passed.
+func expired(deadline time.Time) bool { return !deadline.IsZero() && !deadline.After(time.Now()) }
 
 // LocalAddr is this end's name on the link.
-func (s *Stream) LocalAddr() net.Addr { return s.l.r.local }
+func (s *Stream) LocalAddr() net.Addr { return s.m.r.local }
 
 // RemoteAddr is the peer's name on the link.
-func (s *Stream) RemoteAddr() net.Addr { return s.l.r.remote }
+func (s *Stream) RemoteAddr() net.Addr { return s.m.r.remote }
 
 // SetDeadline sets both deadlines.
 func (s *Stream) SetDeadline(t time.Time) error {
@@ -296,29 +314,26 @@ func (s *Stream) SetDeadline(t time.Time) error {
 
 // SetReadDeadline sets when Read stops waiting; zero is never.
 func (s *Stream) SetReadDeadline(t time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.m.r.mu.Lock()
+	defer s.m.r.mu.Unlock()
 	if s.closed {
 		return net.ErrClosed
 	}
 	s.readDeadline = t
-	if s.waiting {
-		s.armed = true
-		return s.y.SetReadDeadline(t)
-	}
+	s.readable.Broadcast()
 	return nil
 }
 
 // SetWriteDeadline sets when Write stops waiting; zero is never.
 func (s *Stream) SetWriteDeadline(t time.Time) error {
-	defer s.l.r.pace.wake()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.m.r.mu.Lock()
+	defer s.m.r.mu.Unlock()
 	if s.closed {
 		return net.ErrClosed
 	}
 	s.writeDeadline = t
-	return s.y.SetWriteDeadline(t)
+	s.writable.Broadcast()
+	return nil
 }
 
 var (

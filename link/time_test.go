@@ -208,7 +208,7 @@ func TestWindowsGrow(t *testing.T) {
 func TestSlowHandshakes(t *testing.T) {
 	inMemory(t, link.Options{}, nil, func(t *testing.T, way *linktest.Network, hub *link.Hub, _, _ *link.Link) {
 		const upgrade = "GET /agent HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
-			"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: link1.sockerless\r\n\r\n"
+			"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: link2.sockerless\r\n\r\n"
 		for _, slow := range []bool{false, true} {
 			conn, err := way.Dial(t.Context())
 			if err != nil {

@@ -1,20 +1,17 @@
 package link
 
 import (
-	"errors"
 	"sync"
-
-	"github.com/libp2p/go-yamux/v5"
+	"time"
 )
 
-// firstWindow is every stream's receive window at its start: yamux's specification fixes it.
-const firstWindow = 256 << 10
+const (
+	// firstWindow is every stream's receive window at its start, at both ends: what a sender may send that has not been read.
+	firstWindow = 256 << 10
 
-// growPriority is what yamux asks for a larger window with; a new stream's first window has a higher one, and refusing that
-// ends the session.
-const growPriority = 128
-
-var errBudget = errors.New("the window budget is used up")
+	// growTrips: a window that is half used up within so many round trips holds its sender up, and is doubled.
+	growTrips = 4
+)
 
 // windowBudget bounds what all streams' windows of a link grow by, so that many streams that nobody reads do not cost
 // the largest window each.
@@ -52,46 +49,47 @@ func (b *windowBudget) give(size int) {
 	}
 }
 
-// span returns one stream's part.
-func (b *windowBudget) span() (yamux.MemoryManager, error) { return &windowSpan{budget: b}, nil }
-
-// windowSpan is one stream's part of the budget.
-type windowSpan struct {
+// window is the receive window of one stream. It is guarded by its link's lock.
+type window struct {
 	budget *windowBudget
-
-	mu    sync.Mutex
-	used  int
-	ended bool
+	most   int       // how far it grows
+	size   int       // how much the peer may send ahead of the reader
+	left   int       // of it, what the peer may still send
+	read   int       // bytes read that the peer has not been told of
+	told   time.Time // when it was told last
+	ended  bool
 }
 
-// ReserveMemory takes size bytes from the budget for a larger window; a first window is not counted, since
-// the number of streams bounds those.
-func (s *windowSpan) ReserveMemory(size int, priority uint8) error {
-	if priority > growPriority {
-		return nil
+// came counts n bytes that the peer has sent, and reports whether it was allowed to.
+func (w *window) came(n int) bool {
+	w.left -= n
+	return w.left >= 0
+}
+
+// took counts n bytes that were read. It returns how many bytes the peer is to be told that it may send on top, and zero
+// while those are few. roundTrip is zero if it is not known.
+func (w *window) took(n int, roundTrip time.Duration) (more int) {
+	w.read += n
+	if w.ended || w.read < w.size/2 {
+		return 0
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ended || !s.budget.take(size) {
-		return errBudget
+	now := time.Now()
+	if now.Sub(w.told) < growTrips*roundTrip {
+		if grow := min(w.size, w.most-w.size); grow > 0 && w.budget.take(grow) {
+			w.size += grow
+			w.read += grow
+		}
 	}
-	s.used += size
-	return nil
+	more, w.read, w.told = w.read, 0, now
+	w.left += more
+	return more
 }
 
-// ReleaseMemory gives size bytes back.
-func (s *windowSpan) ReleaseMemory(size int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	size = min(size, s.used)
-	s.used -= size
-	s.budget.give(size)
-}
-
-// Done gives everything back at the stream's end.
-func (s *windowSpan) Done() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.budget.give(s.used)
-	s.used, s.ended = 0, true
+// end gives back what it has grown by.
+func (w *window) end() {
+	if w.ended {
+		return
+	}
+	w.ended = true
+	w.budget.give(w.size - firstWindow)
 }
