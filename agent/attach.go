@@ -207,7 +207,10 @@ const (
 	inputDetached                     // it has typed the detach keys
 )
 
-var inputBuffers = sync.Pool{New: func() any { b := make([]byte, readSize); return &b }}
+// inputSize is what one read of a client's input takes at most: what a message of a link carries.
+const inputSize = 128 << 10
+
+var inputBuffers = sync.Pool{New: func() any { b := make([]byte, inputSize); return &b }}
 
 // run reads until the end, also when the process takes no more: the client is not to wait for a process that has closed its input.
 func (in *input) run() inputOutcome {

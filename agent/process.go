@@ -180,6 +180,8 @@ func (p *process) open(spec protocol.Process, want streams, id identity) (theirs
 		}
 		ours, their := pipe[0], pipe[1]
 		if s.writes {
+			// So that there is something to read while the next piece comes. Where the kernel gives a user no more, 64 KiB do, too.
+			_, _ = unix.FcntlInt(uintptr(ours), unix.F_SETPIPE_SZ, 2*inputSize)
 			ours, their = their, ours
 		}
 		theirs = append(theirs, their)

@@ -13,7 +13,7 @@ import (
 
 // messageSize is how much one WebSocket message carries: a batch with what TLS adds to it. Smaller buffers
 // make gorilla fragment, which halves the throughput of the masking end.
-const messageSize = 144 << 10
+const messageSize = batchSize + 16<<10
 
 // readBuffer is enough for a WebSocket header and small messages: larger reads bypass it.
 const readBuffer = 4 << 10

@@ -57,7 +57,7 @@
 //
 //	type(1)  length(4)  seq(8)  ack(8)  payload(length)
 //
-// type 1 data: seq is the number of its first byte, length at most 131072. 2 ack. 3 ping, answered with 4 pong.
+// type 1 data: seq is the number of its first byte, length at most 262144. 2 ack. 3 ping, answered with 4 pong.
 // 5 bye: this end closes the link, nothing follows, and the other answers with its own bye. All but data
 // have length 0. ack is how many bytes have been delivered at the sender of the frame; a sender keeps all
 // bytes above the highest ack it was told, at most 4 MiB. An ack is sent after 512 KiB or 256 frames, or 200 ms.
@@ -70,7 +70,7 @@
 //	type(1)  stream(4)  value(4)  data
 //
 // type 1 open: a new stream; the dialler's ids are odd and the hub's even, each higher than the one before. 2 data: value
-// bytes follow, 1 to 65600. 3 window: its sender takes value bytes more on this stream than it has said so far, beginning with
+// bytes follow, 1 to 131136. 3 window: its sender takes value bytes more on this stream than it has said so far, beginning with
 // 262144 both ways. 4 end: its sender has no more data. 5 reset: both ways are over, and what is in them is lost. All but data and
 // window have the value 0. What comes for a stream that is over is dropped; what comes for one that was never opened, or more
 // data than there is window for, ends the link.

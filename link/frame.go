@@ -10,7 +10,7 @@ import (
 const frameHeader = 1 + 4 + 8 + 8
 
 // maxFrame bounds the payload of one frame.
-const maxFrame = 128 << 10
+const maxFrame = 256 << 10
 
 type frameType uint8
 

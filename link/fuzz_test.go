@@ -56,7 +56,7 @@ func FuzzStreams(f *testing.F) {
 	f.Add(bytes.Join([][]byte{open, open}, nil))
 	f.Add(data)                                                                                     // for nobody
 	f.Add([]byte{1, 0, 0, 0, 2, 0, 0, 0, 0})                                                        // by the wrong end
-	f.Add(append([]byte{2, 0, 0, 0, 1, 0, 1, 0, 64}, make([]byte, maxPiece)...))                    // the largest piece, without its stream
+	f.Add(append([]byte{2, 0, 0, 0, 1, 0, 2, 0, 64}, make([]byte, maxPiece)...))                    // the largest piece, without its stream
 	f.Add(append(bytes.Clone(open), bytes.Repeat([]byte{2, 0, 0, 0, 1, 0, 0, 0, 1, 'x'}, 1000)...)) // byte by byte
 	f.Fuzz(func(t *testing.T, b []byte) {
 		budget := &windowBudget{limit: 1 << 20}

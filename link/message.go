@@ -8,9 +8,9 @@ import (
 // messageHeader is the length of a message's header in the resumable stream.
 const messageHeader = 1 + 4 + 4
 
-// maxPiece is the most data that one message carries: 64 KiB, and the few bytes that who copies so much at a time puts before
-// it, such as a frame's header or a chunk's. In a message of their own they would cost as much as the 64 KiB.
-const maxPiece = 64<<10 + 64
+// maxPiece is the most data that one message carries: 128 KiB, and the few bytes that who copies so much at a time puts before
+// it, such as a frame's header or a chunk's. In a message of their own they would cost as much as the 128 KiB.
+const maxPiece = 128<<10 + 64
 
 // maxMessage is the largest message.
 const maxMessage = messageHeader + maxPiece

@@ -7,12 +7,13 @@ func TestPiece(t *testing.T) {
 	for _, c := range []struct{ n, messages, least int }{
 		{1, 1, 1},
 		{64 << 10, 1, 64 << 10},
-		{64<<10 + 8, 1, 64<<10 + 8}, // with a frame's header
+		{128<<10 + 8, 1, 128<<10 + 8}, // with a frame's header
 		{maxPiece, 1, maxPiece},
 		{maxPiece + 1, 2, maxPiece / 2},
-		{128 << 10, 2, 64 << 10},
-		{256<<10 - 64<<10 + 9, 3, 64 << 10}, // what is left of a chunk behind a buffer's worth
-		{1 << 20, 16, 64 << 10},
+		{256 << 10, 2, 128 << 10},
+		{256<<10 + 9, 2, 128 << 10}, // with a chunk's header
+		{256<<10 - 64<<10 + 9, 2, 96 << 10},
+		{1 << 20, 8, 128 << 10},
 	} {
 		messages, least := 0, c.n
 		for left := c.n; left > 0; messages++ {

@@ -467,7 +467,7 @@ func TestUpgradeRefusals(t *testing.T) {
 		want     int
 	}{
 		{"no protocol of ours", "chat", "", http.StatusBadRequest},
-		{"another version", "link2.sockerless", "", http.StatusBadRequest},
+		{"another version", "link1.sockerless", "", http.StatusBadRequest},
 		{"a browser", protocolTLS, "http://evil.example", http.StatusForbidden},
 	} {
 		t.Run(c.name, func(t *testing.T) {

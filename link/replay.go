@@ -5,21 +5,22 @@ import (
 	"sync"
 )
 
-// The payload that a segment can hold. A big one takes the largest message, in one frame; a small one keeps a single request or window update from costing a big one. Those between are
-// for who copies in pieces of 4 to 32 KiB: the replay buffer counts what segments cost, and half-empty ones would halve the
-// speed over a long way.
+// The payload that a segment can hold. A big one takes the largest message, in one frame; a small one keeps a single request
+// or window update from costing a big one. Those between are for who copies in pieces of 4 to 64 KiB: the replay buffer counts
+// what segments cost, and half-empty ones would halve the speed over a long way.
 const (
 	segmentBig   = maxMessage
 	segmentSmall = 2048 - frameHeader
 )
 
 var segmentSizes = [...]int{
-	segmentSmall, 4<<10 + messageHeader, 8<<10 + messageHeader, 16<<10 + messageHeader, 32<<10 + messageHeader, segmentBig,
+	segmentSmall, 4<<10 + messageHeader, 8<<10 + messageHeader, 16<<10 + messageHeader, 32<<10 + messageHeader,
+	64<<10 + 64 + messageHeader, segmentBig,
 }
 
-// batchSize is about how much one write to the carrier carries, so that one system call,
-// one WebSocket frame and some full TLS records do for it.
-const batchSize = 128 << 10
+// batchSize is how much one write to the carrier carries at most, so that one system call, one WebSocket frame and some full TLS
+// records do for it: the largest message, or two of half the size and their company.
+const batchSize = 192 << 10
 
 // segment is a run of bytes: of what was sent, kept until it is acknowledged, or of what has come, kept until it is read.
 // Its payload begins at buf[frameHeader], so that the frame to send is contiguous.
@@ -102,8 +103,11 @@ func (q *replay) waiting() int { return int(q.next - q.handed) }
 
 // batch appends to frames the next frames to send, with ack in their headers. They may be read until wroteAll.
 func (q *replay) batch(frames [][]byte, ack uint64) [][]byte {
-	for size := 0; q.unsent < len(q.segs) && size < batchSize; q.unsent++ {
+	for size := 0; q.unsent < len(q.segs); q.unsent++ {
 		s := q.segs[q.unsent]
+		if size+s.n > batchSize {
+			break
+		}
 		s.sent = true
 		// With skip > 0 the header lies over bytes that the peer has.
 		b := s.buf[s.skip : frameHeader+s.n]

@@ -16,7 +16,7 @@ const (
 
 	// maxWaiting is how much may be ahead of the carrier before a write waits: a keystroke waits behind it. Small writes, of
 	// which it may be one, wait only at twice that.
-	maxWaiting = batchSize
+	maxWaiting = 128 << 10
 	smallWrite = 4 << 10
 
 	// byeTimeout bounds a goodbye: the peer that has not heard it by then finds out by itself.

@@ -115,12 +115,16 @@ func TestReplayIsBounded(t *testing.T) {
 	l := mute(t, h, s)
 	var writers sync.WaitGroup
 	var taken atomic.Int64
+	var streams []net.Conn
 	for range 40 { // 10 MiB of first windows
 		o, err := l.Open(testContext(t))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer o.Close()
+		streams = append(streams, o)
+	}
+	for _, o := range streams {
 		writers.Go(func() { // ends with the link
 			for b := make([]byte, 16<<10); ; {
 				n, err := o.Write(b)
@@ -203,7 +207,7 @@ func TestGarbageAfterTheProof(t *testing.T) {
 		{"data for nobody", []byte{2, 0, 0, 0, 1, 0, 0, 0, 1, 'x'}},
 		{"a window for nobody", []byte{3, 0, 0, 0, 2, 0, 0, 0, 1}},
 		{"a window without end", append([]byte{1, 0, 0, 0, 1, 0, 0, 0, 0}, bytes.Repeat([]byte{3, 0, 0, 0, 1, 0x30, 0, 0, 0}, 2)...)},
-		{"a piece too large", append([]byte{1, 0, 0, 0, 1, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 1, 0, 65}, make([]byte, maxPiece+1)...)},
+		{"a piece too large", append([]byte{1, 0, 0, 0, 1, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 2, 0, 65}, make([]byte, maxPiece+1)...)},
 		{"two ends", []byte{1, 0, 0, 0, 1, 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0}},
 		{"data behind the end", []byte{1, 0, 0, 0, 1, 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 'x'}},
 		{"more than a window", append([]byte{1, 0, 0, 0, 1, 0, 0, 0, 0}, bytes.Repeat(append([]byte{2, 0, 0, 0, 1, 0, 1, 0, 0}, make([]byte, 64<<10)...), 5)...)},

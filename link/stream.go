@@ -192,7 +192,7 @@ func (s *Stream) ReadFrom(r io.Reader) (int64, error) {
 	return io.CopyBuffer(struct{ io.Writer }{s}, struct{ io.Reader }{r}, *b)
 }
 
-var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
 
 // CloseWrite ends this end's data, after a Write in progress: the peer reads io.EOF after it. Reading goes on.
 func (s *Stream) CloseWrite() error {
