@@ -280,7 +280,6 @@ var another = news{answer: answer{
 func (r *run) next(timeout <-chan time.Time) (happening, news) {
 	var down <-chan struct{}
 	if r.agent != nil {
-		r.stopDialling()
 		down = r.agent.link.Done()
 	} else {
 		r.dial()
@@ -392,6 +391,7 @@ func (r *run) adopt(l *link.Link) bool {
 		r.e.turnAway(l)
 		return false
 	}
+	r.stopDialling()
 	old := r.agent
 	if old != nil {
 		old.close() // before the new one's feeds: only one may append to the log
@@ -450,10 +450,15 @@ func (r *run) dial() {
 			l, err := link.Dial(ctx, r.target(d, run), link.Identity{
 				Role: link.Backend, ID: r.id, Secret: secret, Hello: link.Hello{Version: r.e.opt.Version},
 			}, link.Options{Logger: r.e.log})
-			if err == nil {
-				if ctx.Err() == nil && r.e.offer(r, l) {
-					return
+			pause := pollFirst
+			switch {
+			case err == nil && ctx.Err() == nil && r.e.offer(r, l):
+				select { // the link that is taken ends ctx; one that could not be stored is closed, and wanted again
+				case <-l.Done():
+					err, pause = l.Err(), pollSoon
+				case <-ctx.Done():
 				}
+			case err == nil:
 				closeLink(l)
 				err = link.ErrClosed
 			}
@@ -463,7 +468,7 @@ func (r *run) dial() {
 			r.warn("cannot link to an agent", err)
 			r.askSoon()
 			select {
-			case <-time.After(pollFirst):
+			case <-time.After(pause):
 			case <-ctx.Done():
 				return
 			}
