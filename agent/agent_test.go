@@ -392,6 +392,30 @@ func sleeper(t *testing.T) *box {
 	return b
 }
 
+// comes waits for something that comes by itself. False: it does not.
+func comes(f func() bool) bool {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if f() {
+			return true
+		}
+	}
+	return false
+}
+
+// eventually fails a test in which something does not come.
+func eventually(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	if !comes(f) {
+		t.Fatalf("it does not come to this: %s", what)
+	}
+}
+
+// exists says whether there is such a file.
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 func wantCode(t testing.TB, err error, code string) {
 	t.Helper()
 	if !protocol.HasCode(err, code) {

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -105,21 +104,11 @@ func TestExecEndsBesideADaemon(t *testing.T) {
 // What an exec leaves in the background is heard for a while after the exec's exit, and may write for as long as it likes.
 func TestExecLeavesItsBackgroundAlone(t *testing.T) {
 	b := sleeper(t)
-	wrote := func(file string) bool {
-		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-			if _, err := os.Stat(file); err == nil {
-				return true
-			}
-		}
-		return false
-	}
 	file := t.TempDir() + "/late"
 	if out, _, code := b.exec(sh("(sleep 0.1; echo late; echo wrote >"+file+") & echo now; exit 3"), ""); out != "now\nlate\n" || code != 3 {
 		t.Errorf("output %q, code %d", out, code)
 	}
-	if !wrote(file) {
-		t.Error("the background process was killed")
-	}
+	eventually(t, "the background process writes its file", func() bool { return exists(file) })
 
 	// Beyond the session's end: more than a pipe holds.
 	fds, _ := b.footprint()
@@ -131,16 +120,11 @@ func TestExecLeavesItsBackgroundAlone(t *testing.T) {
 	if err := os.WriteFile(file+".go", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if !wrote(file) {
-		t.Error("the background process was killed, or stopped, after the session's end")
-	}
+	eventually(t, "it goes on behind the session's end", func() bool { return exists(file) })
 	var more int
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if more, _ = b.footprint(); more <= fds {
-			return
-		}
+	if !comes(func() bool { more, _ = b.footprint(); return more <= fds }) {
+		t.Errorf("%d descriptors became %d", fds, more)
 	}
-	t.Errorf("%d descriptors became %d", fds, more)
 }
 
 func TestExecGoesOnWithoutItsClient(t *testing.T) {
@@ -151,20 +135,15 @@ func TestExecGoesOnWithoutItsClient(t *testing.T) {
 	}
 	io.ReadFull(s, make([]byte, 11))
 	s.Close()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		state, err := b.ExecState(b.ctx(), "x")
-		if err != nil {
+	var state protocol.ExecState
+	eventually(t, "the process has ended", func() bool {
+		if state, err = b.ExecState(b.ctx(), "x"); err != nil {
 			t.Fatal(err)
 		}
-		if state.Exit != nil {
-			if state.Exit.Code != 7 {
-				t.Errorf("exit %+v", state.Exit)
-			}
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the process does not end")
-		}
+		return state.Exit != nil
+	})
+	if state.Exit.Code != 7 {
+		t.Errorf("exit %+v", state.Exit)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/sockerless/sockerless/agent/protocol"
 )
@@ -78,12 +77,7 @@ func TestExecsLeaveNothing(t *testing.T) {
 	fds, rss := b.footprint()
 	round(runs, 100)
 	var moreFDs, moreRSS int
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if moreFDs, moreRSS = b.footprint(); moreFDs <= fds {
-			break
-		}
-	}
-	if moreFDs > fds {
+	if !comes(func() bool { moreFDs, moreRSS = b.footprint(); return moreFDs <= fds }) {
 		t.Errorf("%d descriptors became %d", fds, moreFDs)
 	}
 	if len(buildFlags) == 0 && moreRSS > rss+6<<10 { // the race detector keeps a history

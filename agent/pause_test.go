@@ -41,17 +41,6 @@ func (b *box) unpause() {
 	}
 }
 
-// eventually waits for something that comes by itself.
-func eventually(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if f() {
-			return
-		}
-	}
-	t.Fatalf("it does not come to this: %s", what)
-}
-
 // TestPauseStopsWhatMultiplies: loops that fork all the time, in several generations, with sessions of their own. Each waits
 // for what it has made, so that they do not take all of a busy machine's processes.
 func TestPauseStopsWhatMultiplies(t *testing.T) {

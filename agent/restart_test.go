@@ -87,16 +87,11 @@ func TestRestartWhileNobodyIsLinked(t *testing.T) {
 	b := newBox(t, boxOptions{})
 	flag := b.dir + "/up"
 	b.start(protocol.StartRequest{
-		Process: sh("if [ -e " + flag + " ]; then exit 0; fi; touch " + flag + "; sleep 0.2; exit 1"),
+		Process: sh("if [ -e " + flag + " ]; then touch " + flag + "2; exit 0; fi; touch " + flag + "; sleep 0.2; exit 1"),
 		Restart: protocol.RestartPolicy{Name: "on-failure"}, Restarts: 4, Backoff: 200 * time.Millisecond,
 	})
 	b.disconnect()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if _, err := os.Stat(flag); err == nil {
-			break
-		}
-	}
-	time.Sleep(time.Second)
+	eventually(t, "it has run twice", func() bool { return exists(flag + "2") })
 	b.connect()
 	if diff := cmp.Diff([]string{
 		"started 1 restarts 4", "exited 1 code 1 again in 400ms restarts 5", "started 2 restarts 5", "exited 2 code 0 restarts 5",

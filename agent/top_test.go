@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -42,20 +41,18 @@ func TestTopIsAsPS(t *testing.T) {
 		Args: []string{"/bin/sh", "-c", `nice -n 5 sleep 1001 & setsid sleep 1002 & sleep 0 & exec sleep 1003`}, Env: []string{path}, Tty: true,
 	}})
 	all := func() map[string][]string { _, rows := b.top("-eo pid,comm,state"); return rows }
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		rows := all()
+	var rows map[string][]string
+	if !comes(func() bool {
+		rows = all()
 		sleeping := 0
 		for _, row := range rows {
 			if row[1] == "sleep" && row[2] == "S" || row[1] == "sleep" && row[2] == "Z" {
 				sleeping++
 			}
 		}
-		if len(rows) == 4 && sleeping == 4 { // the last one, whose parent does not wait, is a zombie
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("not the four processes: %q", rows)
-		}
+		return len(rows) == 4 && sleeping == 4 // the last one, whose parent does not wait, is a zombie
+	}) {
+		t.Fatalf("not the four processes: %q", rows)
 	}
 	if _, ok := all()[strconv.Itoa(res.Pid)]; !ok {
 		t.Errorf("the container's own process %d is not in the list", res.Pid)
@@ -233,13 +230,8 @@ func TestThousandOrphansAreReaped(t *testing.T) {
 	if out, errs, code := b.exec(sh("i=0; while [ $i -lt 1000 ]; do (sleep 0.0$((i%10)) &); i=$((i+1)); done"), ""); code != 0 {
 		t.Fatalf("%d %q %q", code, out, errs)
 	}
-	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		_, rows := b.top("-eo pid,ppid,stat,args")
-		if len(rows) == 1 {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("%d processes are left: %.300q", len(rows), rows)
-		}
+	var rows map[string][]string
+	if !comes(func() bool { _, rows = b.top("-eo pid,ppid,stat,args"); return len(rows) == 1 }) {
+		t.Fatalf("%d processes are left: %.300q", len(rows), rows)
 	}
 }
