@@ -71,11 +71,11 @@
 //
 // type 1 open: a new stream; the dialler's ids are odd and the hub's even, each higher than the one before. 2 data: value
 // bytes follow, 1 to 131136. 3 window: its sender takes value bytes more on this stream than it has said so far, beginning with
-// 262144 both ways. 4 end: its sender has no more data. 5 reset: both ways are over, and what is in them is lost. All but data and
+// 393216 both ways. 4 end: its sender has no more data. 5 reset: both ways are over, and what is in them is lost. All but data and
 // window have the value 0. What comes for a stream that is over is dropped; what comes for one that was never opened, or more
 // data than there is window for, ends the link.
 //
-// A receiver opens a window again when half of it has been read, and doubles it if that took less than four round trips
+// A receiver opens a window again when half of it has been read, and doubles it if that took less than a round trip
 // (Options.MaxWindow, WindowBudget). Who writes to a stream writes to the carrier in the same goroutine, unless another one is
 // at that, so that a message costs no hand-over; and what is kept for a replay is the one copy that is made of it.
 //
@@ -85,7 +85,7 @@
 // line in the log every ten seconds, and a count in HubStats.
 //
 // With one, a link: about 55 KiB of a hub's memory while it is idle; at most 4 MiB of what was sent and is not acknowledged
-// (ReplayBuffer), and 1 MiB of answers that carry no data; 256 KiB for each stream, twice that of messages that do not fill their
+// (ReplayBuffer), and 1 MiB of answers that carry no data; 384 KiB for each stream, twice that of messages that do not fill their
 // buffers; what windows grow by, 32 MiB for a link (WindowBudget) and 512 MiB for all links of a hub (HubBudget). An id has
 // 64 links (MaxLinks). An agent opens no streams at a backend (MaxStreams). A link that is cut costs the same until the
 // resume window is over.

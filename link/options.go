@@ -81,7 +81,7 @@ type Options struct {
 
 	// MaxWindow is how far one stream's receive window grows with the round trip; 8 MiB by default. A window is opened
 	// again when half of it is read, so about half of it is under way at a time.
-	// WindowBudget bounds the sum of what all windows of a link grow by beyond their first 256 KiB; 32 MiB by default.
+	// WindowBudget bounds the sum of what all windows of a link grow by beyond their first 384 KiB; 32 MiB by default.
 	// HubBudget bounds the same for all links of a hub together; 512 MiB by default.
 	MaxWindow    int
 	WindowBudget int

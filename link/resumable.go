@@ -19,6 +19,11 @@ const (
 	maxWaiting = 128 << 10
 	smallWrite = 4 << 10
 
+	// firstTrips is how many pings a carrier begins with, one after the other, to learn the round trip. While much is received
+	// it is measured again, every tripPause.
+	firstTrips = 4
+	tripPause  = 10 * time.Millisecond
+
 	// byeTimeout bounds a goodbye: the peer that has not heard it by then finds out by itself.
 	byeTimeout = 2 * time.Second
 )
@@ -57,7 +62,9 @@ type resumable struct {
 	err      error     // why it ended
 	stats    Stats
 
-	roundTrip time.Duration // of the last ping; a carrier begins with one
+	asking   bool          // a ping has not been answered
+	trips    int           // how many of the carrier's first pings are to follow
+	shortest time.Duration // round trip on this carrier
 
 	ackTimer   *time.Timer
 	aliveTimer *time.Timer
@@ -168,7 +175,7 @@ func (r *resumable) handle(c *carrier, f frame) error {
 		r.pongDue = true
 		r.kick()
 	case framePong:
-		r.roundTrip = r.heard.Sub(r.pinged)
+		r.measured()
 	case frameBye:
 		r.byeHeard = true
 		if r.byeSent {
@@ -179,6 +186,43 @@ func (r *resumable) handle(c *carrier, f frame) error {
 		r.kick()
 	}
 	return nil
+}
+
+// measured takes the answer to a ping. r.mu is held.
+func (r *resumable) measured() {
+	if !r.asking {
+		return
+	}
+	r.asking = false
+	if trip := r.heard.Sub(r.pinged); r.shortest == 0 || trip < r.shortest {
+		r.shortest = trip
+	}
+	if r.trips > 0 {
+		r.trips--
+		r.ask()
+	}
+}
+
+// measure has the round trip measured, if that was not done just now. r.mu is held.
+func (r *resumable) measure() {
+	if !r.asking && time.Since(r.pinged) > tripPause {
+		r.ask()
+	}
+}
+
+// ask sends a ping. r.mu is held.
+func (r *resumable) ask() {
+	r.pingDue, r.asking, r.pinged = true, true, time.Now()
+	r.kick()
+}
+
+// roundTrip is what a byte takes to the peer and back, and zero until that is known: the shortest that was seen, for the others
+// have met what was on its way, and windows that grew by those would make them longer. r.mu is held.
+func (r *resumable) roundTrip() time.Duration {
+	if r.trips > 0 {
+		return 0
+	}
+	return r.shortest
 }
 
 // add appends a message's header and its data to the stream, for push or kick to send. r.mu is held.
@@ -361,8 +405,7 @@ func (r *resumable) alive() {
 	case asked && now.Sub(r.pinged) >= r.opt.KeepAlive:
 		r.lose(r.carrier, errSilent)
 	case !asked && now.Sub(r.heard) >= r.opt.KeepAlive/2:
-		r.pingDue, r.pinged = true, now
-		r.kick()
+		r.ask()
 	}
 }
 
@@ -425,7 +468,7 @@ func (r *resumable) attach(c *carrier, has uint64) error {
 	r.told, r.frames, r.ackDue = r.received, 0, false
 	r.pongDue = false
 	r.heard = time.Now()
-	r.pingDue, r.pinged = true, r.heard
+	r.trips, r.shortest = firstTrips-1, 0
 	r.lostTimer.Stop()
 	select {
 	case <-r.cut: // of the carrier before
@@ -434,7 +477,7 @@ func (r *resumable) attach(c *carrier, has uint64) error {
 	r.stats.Replayed += again
 	r.stats.Carriers++
 	r.changed.Broadcast()
-	r.kick()
+	r.ask()
 	return nil
 }
 

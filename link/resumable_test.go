@@ -116,7 +116,7 @@ func TestReplayIsBounded(t *testing.T) {
 	var writers sync.WaitGroup
 	var taken atomic.Int64
 	var streams []net.Conn
-	for range 40 { // 10 MiB of first windows
+	for range 40 { // 15 MiB of first windows
 		o, err := l.Open(testContext(t))
 		if err != nil {
 			t.Fatal(err)
@@ -210,7 +210,7 @@ func TestGarbageAfterTheProof(t *testing.T) {
 		{"a piece too large", append([]byte{1, 0, 0, 0, 1, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 2, 0, 65}, make([]byte, maxPiece+1)...)},
 		{"two ends", []byte{1, 0, 0, 0, 1, 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0}},
 		{"data behind the end", []byte{1, 0, 0, 0, 1, 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 'x'}},
-		{"more than a window", append([]byte{1, 0, 0, 0, 1, 0, 0, 0, 0}, bytes.Repeat(append([]byte{2, 0, 0, 0, 1, 0, 1, 0, 0}, make([]byte, 64<<10)...), 5)...)},
+		{"more than a window", append([]byte{1, 0, 0, 0, 1, 0, 0, 0, 0}, bytes.Repeat(append([]byte{2, 0, 0, 0, 1, 0, 1, 0, 0}, make([]byte, 64<<10)...), 7)...)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h, s := newTestHub(t, Options{MaxStreams: 4})

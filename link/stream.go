@@ -129,7 +129,8 @@ func (s *Stream) deliver(seg *segment) {
 
 // tell counts n bytes as read or dropped, and tells the peer if it may send more. The link's lock is held.
 func (s *Stream) tell(n int) {
-	if more := s.window.took(n, s.m.r.roundTrip); more > 0 {
+	if more := s.window.took(n, s.m.r.roundTrip()); more > 0 {
+		s.m.r.measure()
 		s.m.say(messageWindow, s.id, more)
 	}
 }

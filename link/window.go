@@ -5,13 +5,9 @@ import (
 	"time"
 )
 
-const (
-	// firstWindow is every stream's receive window at its start, at both ends: what a sender may send that has not been read.
-	firstWindow = 256 << 10
-
-	// growTrips: a window that is half used up within so many round trips holds its sender up, and is doubled.
-	growTrips = 4
-)
+// firstWindow is every stream's receive window at its start, at both ends: what a sender may send that has not been read. Three
+// of the largest messages: one is sent, one is under way, one is read.
+const firstWindow = 384 << 10
 
 // windowBudget bounds what all streams' windows of a link grow by, so that many streams that nobody reads do not cost
 // the largest window each.
@@ -74,7 +70,9 @@ func (w *window) took(n int, roundTrip time.Duration) (more int) {
 		return 0
 	}
 	now := time.Now()
-	if now.Sub(w.told) < growTrips*roundTrip {
+	// A sender that the window holds up uses half of it in half a round trip. A larger window than that needs would be a
+	// queue, which everything on the link waits behind.
+	if now.Sub(w.told) < roundTrip {
 		if grow := min(w.size, w.most-w.size); grow > 0 && w.budget.take(grow) {
 			w.size += grow
 			w.read += grow
