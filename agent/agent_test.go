@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -29,24 +30,21 @@ import (
 
 // program is the agent, built once.
 var (
+	built      = flag.String("agent", "", "use this agent's `program`, instead of building one")
 	program    string
 	buildFlags []string
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
 	dir, err := os.MkdirTemp("", "agent-test-")
 	if err != nil {
 		panic(err)
 	}
 	os.Chmod(dir, 0o755) // other users run it too
-	program = filepath.Join(dir, "sockerless-agent")
-	build := exec.Command("go", append(append([]string{"build", "-o", program}, buildFlags...), "./cmd/sockerless-agent")...)
-	if len(buildFlags) == 0 {
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	}
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "cannot build the agent: %v\n%s", err, out)
-		os.Exit(1)
+	if program = *built; program == "" {
+		program = filepath.Join(dir, "sockerless-agent")
+		build(program)
 	}
 	code := m.Run()
 	os.RemoveAll(dir)
@@ -57,6 +55,18 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(code)
+}
+
+// build builds the agent as the tests are built.
+func build(to string) {
+	build := exec.Command("go", append(append([]string{"build", "-o", to}, buildFlags...), "./cmd/sockerless-agent")...)
+	if len(buildFlags) == 0 {
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	}
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "cannot build the agent: %v\n%s", err, out)
+		os.Exit(1)
+	}
 }
 
 // box is an agent in a child process and a client linked to it.

@@ -5,21 +5,48 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/sockerless/sockerless/agent/protocol"
 )
 
-// ownGroups makes control groups, one in each hierarchy that counts, and returns a program that starts another in them:
-// memory that a process has before it is moved stays where it was. It skips the test where that cannot be.
-func ownGroups(t *testing.T) (wrap []string) {
+// sources are where the agent may have its figures from.
+var sources = []struct {
+	name   string
+	wrap   func(t *testing.T) []string // a program that starts another one there; it may skip the test
+	memory bool                        // whether a control group tells it
+}{
+	{"processes", func(*testing.T) []string { return nil }, false},
+	{"control groups", func(t *testing.T) []string { return inGroups(ownGroups(t, "")) }, true},
+	{"control groups, in a namespace of their own", func(t *testing.T) []string {
+		return slices.Concat(inGroups(ownGroups(t, "")), ownNamespace, remount)
+	}, true},
+	// As `docker run -v /sys/fs/cgroup:/sys/fs/cgroup:ro` does: what is mounted begins above the namespace's root, and which of
+	// the groups there is the own one is not told.
+	{"control groups, in a namespace that hides them", func(t *testing.T) []string {
+		return slices.Concat(inGroups(ownGroups(t, "")), ownNamespace)
+	}, false},
+	// As below a service that was not given all controllers.
+	{"a group of version 2 without controllers", func(t *testing.T) []string {
+		if !isFile("/sys/fs/cgroup/cgroup.controllers") {
+			t.Skip("version 1 has a controller in each of its groups")
+		}
+		return inGroups(ownGroups(t, filepath.Base(ownGroups(t, "")[0])))
+	}, false},
+}
+
+// ownGroups makes control groups, one in each hierarchy that counts, in the root or below another. It skips the test where
+// that cannot be.
+func ownGroups(t *testing.T, below string) (dirs []string) {
 	t.Helper()
-	name := fmt.Sprintf("sockerless-stats-%d", os.Getpid())
-	var dirs []string
+	needsRoot(t)
+	name := filepath.Join(below, fmt.Sprintf("sockerless-stats-%d-%d", os.Getpid(), groupNumber.Add(1)))
 	for _, controller := range []string{"cpu", "cpuacct", "memory", "pids", "blkio"} {
-		if mount := filepath.Join("/sys/fs/cgroup", controller); isDir(mount) {
+		if mount := filepath.Join("/sys/fs/cgroup", controller); isFile(mount + "/cgroup.procs") {
 			dirs = append(dirs, filepath.Join(mount, name))
 		}
 	}
@@ -30,19 +57,40 @@ func ownGroups(t *testing.T) (wrap []string) {
 		t.Skip("needs control groups")
 	}
 	for _, dir := range dirs {
-		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Skipf("needs to make control groups: %v", err)
 		}
 		t.Cleanup(func() { // after the box's
-			eventually(t, "the group can be removed", func() bool { return os.Remove(dir) == nil || !isDir(dir) })
+			eventually(t, "the group can be removed", func() bool { return os.Remove(dir) == nil || !isFile(dir) })
 		})
 	}
+	return dirs
+}
+
+var groupNumber atomic.Int64
+
+// inGroups is a program that starts another in groups: memory that a process has before it is moved stays where it was.
+func inGroups(dirs []string) []string {
 	return []string{"/bin/sh", "-c", "for d in " + strings.Join(dirs, " ") + `; do echo $$ > $d/cgroup.procs || exit 1; done; exec "$0" "$@"`}
 }
 
-func isDir(path string) bool {
-	st, err := os.Stat(path)
-	return err == nil && st.IsDir()
+var (
+	ownNamespace = []string{"unshare", "--cgroup", "--mount"}
+	// remount mounts the groups anew: then the namespace's root is what is seen.
+	remount = []string{"/bin/sh", "-ec", `
+		umount -R /sys/fs/cgroup
+		v1=$(sed -n 's/^[0-9]*:\([a-z_,][a-z_,]*\):.*/\1/p' /proc/self/cgroup)
+		[ -n "$v1" ] && mount -t tmpfs tmpfs /sys/fs/cgroup || mount -t cgroup2 -o ro cgroup2 /sys/fs/cgroup
+		for controllers in $v1; do
+			mkdir /sys/fs/cgroup/$controllers
+			mount -t cgroup -o ro,$controllers cgroup /sys/fs/cgroup/$controllers
+		done
+		exec "$0" "$@"`}
+)
+
+func isFile(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func (b *box) stats() protocol.Stats {
@@ -60,31 +108,28 @@ func (b *box) stats() protocol.Stats {
 // within says whether got is want, to a share.
 func within(got, want, share float64) bool { return got >= want*(1-share) && got <= want*(1+share) }
 
-// TestStatsAreRight compares with what processes know of themselves: once by the control group, once by /proc.
+// TestStatsAreRight compares with what processes know of themselves.
 func TestStatsAreRight(t *testing.T) {
-	for _, source := range []string{"control groups", "proc"} {
-		t.Run(source, func(t *testing.T) {
-			var opt boxOptions
-			if source == "control groups" {
-				needsRoot(t)
-				opt.wrap = ownGroups(t)
-			}
-			b := newBox(t, opt)
+	for _, source := range sources {
+		t.Run(source.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBox(t, boxOptions{wrap: source.wrap(t)})
 			if _, err := b.Stats(b.ctx()); !protocol.HasCode(err, protocol.CodeNotRunning) {
 				t.Errorf("before the start: %v", err)
 			}
 			b.start(protocol.StartRequest{Process: sh("sleep 1001 & exec sleep 1002")})
 			eventually(t, "two threads are counted", func() bool { return b.stats().Pids.Current == 2 })
 			before := b.stats()
-			if (source == "proc") != (before.Memory.Stats == nil) {
-				t.Errorf("not from %s: %+v", source, before.Memory)
+			if source.memory != (before.Memory.Stats != nil) {
+				t.Errorf("memory is not from %s: %+v", source.name, before.Memory)
 			}
 			if _, ok := before.Networks["lo"]; ok {
 				t.Error("loopback is counted")
 			}
 
 			// Processor time, of a process that ends and of its child, against their own count. Twice, at once.
-			burn := `burn() { i=0; while [ $i -lt 700000 ]; do i=$((i+1)); done; }; burn; (burn); times`
+			burn := `burn() { while read -r s </proc/self/stat && set -- $s && [ $((${14} + ${15})) -lt 50 ]; do i=0; while [ $i -lt 1000 ]; do i=$((i+1)); done; done; }
+				burn; (burn); times`
 			type result struct {
 				out string
 				err error

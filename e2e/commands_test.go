@@ -36,6 +36,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"ticks":      cmdTicks,
 	"capture":    cmdCapture,
 	"api":        cmdAPI,
+	"figure":     cmdFigure,
+	"grown":      cmdGrown,
 	"exitcode":   cmdExitCode,
 	"oneline":    cmdOneLine,
 	"host":       cmdHost,
@@ -327,22 +329,31 @@ func cmdAPI(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: api METHOD PATH [BODY]")
 	}
-	socket := machineOf(ts).socket
+	status, text, err := ask(machineOf(ts).socket, args[0], args[1], strings.Join(args[2:], " "))
+	ts.Check(err)
+	fmt.Fprintf(ts.Stdout(), "%d %s\n", status, text)
+}
+
+// ask asks the Docker API on a socket.
+func ask(socket, method, path, body string) (status int, text []byte, err error) {
 	c := http.Client{Timeout: answerTime, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		},
 	}}
-	req, err := http.NewRequest(args[0], "http://docker"+args[1], strings.NewReader(strings.Join(args[2:], " ")))
-	ts.Check(err)
+	req, err := http.NewRequest(method, "http://docker"+path, strings.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := c.Do(req)
-	ts.Check(err)
+	if err != nil {
+		return 0, nil, err
+	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	ts.Check(err)
-	fmt.Fprintf(ts.Stdout(), "%d %s\n", resp.StatusCode, text)
+	text, err = io.ReadAll(resp.Body)
+	return resp.StatusCode, text, err
 }
 
 // job is one job as the simulator lists it.

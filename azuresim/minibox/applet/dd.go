@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -14,7 +15,7 @@ func dd(c *call) {
 	opt := map[string]string{}
 	for _, a := range c.args {
 		k, v, ok := strings.Cut(a, "=")
-		if !ok || !slices.Contains([]string{"if", "of", "bs", "ibs", "obs", "count", "skip", "seek", "status", "conv", "iflag"}, k) {
+		if !ok || !slices.Contains([]string{"if", "of", "bs", "ibs", "obs", "count", "skip", "seek", "status", "conv", "iflag", "oflag"}, k) {
 			c.usagef("unrecognized operand '%s'", a)
 			return
 		}
@@ -34,7 +35,8 @@ func dd(c *call) {
 	bs := number("bs", opt["ibs"]+map[bool]string{true: "512"}[opt["ibs"] == ""])
 	blocks, skip, seek := number("count", "9223372036854775807"), number("skip", "0"), number("seek", "0")
 	var noTrunc, fsync, fullBlock bool
-	for _, list := range []struct{ value, name string }{{opt["conv"], "conv"}, {opt["iflag"], "iflag"}} {
+	var inDirect, outDirect int // what open is told, too
+	for _, list := range []struct{ value, name string }{{opt["conv"], "conv"}, {opt["iflag"], "iflag"}, {opt["oflag"], "oflag"}} {
 		for word := range strings.SplitSeq(list.value, ",") {
 			switch {
 			case word == "":
@@ -44,6 +46,10 @@ func dd(c *call) {
 				fsync = true
 			case list.name == "iflag" && word == "fullblock":
 				fullBlock = true
+			case list.name == "iflag" && word == "direct":
+				inDirect = syscall.O_DIRECT
+			case list.name == "oflag" && word == "direct":
+				outDirect = syscall.O_DIRECT
 			default:
 				c.usagef("unrecognized %s '%s'", list.name, word)
 			}
@@ -61,14 +67,14 @@ func dd(c *call) {
 	in, out := os.Stdin, os.Stdout
 	var err error
 	if name := opt["if"]; name != "" {
-		if in, err = os.Open(name); err != nil {
+		if in, err = os.OpenFile(name, os.O_RDONLY|inDirect, 0); err != nil {
 			c.fail(name, err)
 			return
 		}
 		defer in.Close()
 	}
 	if name := opt["of"]; name != "" {
-		mode := os.O_CREATE | os.O_WRONLY
+		mode := os.O_CREATE | os.O_WRONLY | outDirect
 		if !noTrunc && seek == 0 {
 			mode |= os.O_TRUNC
 		}
@@ -98,7 +104,7 @@ func dd(c *call) {
 			}
 		}
 	}
-	buf := make([]byte, bs)
+	buf := make([]byte, bs) // at a page, which is what O_DIRECT wants, if it is of whole pages
 	var full, part, fullOut, partOut, total int64
 	start := time.Now()
 	for full+part < blocks {
