@@ -61,7 +61,8 @@
 // 5 bye: this end closes the link, nothing follows, and the other answers with its own bye. All but data
 // have length 0. ack is how many bytes have been delivered at the sender of the frame; a sender keeps all
 // bytes above the highest ack it was told, at most 4 MiB. An ack is sent after 512 KiB or 256 frames, or 200 ms.
-// Pings are frames and not WebSocket pings, so that it is the peer who answers and not a proxy.
+// Pings are frames and not WebSocket pings, so that it is the peer who answers and not a proxy. A carrier that is silent after a
+// ping, or that takes no more, is cut (Options.KeepAlive).
 //
 // # Messages
 //
@@ -71,9 +72,9 @@
 //
 // type 1 open: a new stream; the dialler's ids are odd and the hub's even, each higher than the one before. 2 data: value
 // bytes follow, 1 to 131136. 3 window: its sender takes value bytes more on this stream than it has said so far, beginning with
-// 393216 both ways. 4 end: its sender has no more data. 5 reset: both ways are over, and what is in them is lost. All but data and
-// window have the value 0. What comes for a stream that is over is dropped; what comes for one that was never opened, or more
-// data than there is window for, ends the link.
+// 393216 both ways, and never more than 1 GiB ahead. 4 end: its sender has no more data. 5 reset: both ways are over, and what is
+// in them is lost. All but data and window have the value 0. What comes for a stream that is over is dropped;
+// what comes for one that was never opened, or more data than there is window for, ends the link.
 //
 // A receiver opens a window again when half of it has been read, and doubles it if that took less than a round trip
 // (Options.MaxWindow, WindowBudget). Who writes to a stream writes to the carrier in the same goroutine, unless another one is
@@ -86,7 +87,7 @@
 //
 // With one, a link: about 55 KiB of a hub's memory while it is idle; at most 4 MiB of what was sent and is not acknowledged
 // (ReplayBuffer), and 1 MiB of answers that carry no data; 384 KiB for each stream, twice that of messages that do not fill their
-// buffers; what windows grow by, 32 MiB for a link (WindowBudget) and 512 MiB for all links of a hub (HubBudget). An id has
-// 64 links (MaxLinks). An agent opens no streams at a backend (MaxStreams). A link that is cut costs the same until the
-// resume window is over.
+// buffers; what windows grow by, until what came is read, 32 MiB for a link (WindowBudget) and 512 MiB for all links of a hub
+// (HubBudget). An id has 64 links (MaxLinks). An agent opens no streams at a backend (MaxStreams). A link that is cut
+// costs the same until the resume window is over.
 package link

@@ -341,6 +341,10 @@ func (h *Hub) member(id string, cl claim, hello Hello) (*member, status) {
 	case !cl.fresh:
 		h.stats.Unknown++
 		return nil, statusUnknown
+	case cl.epoch == 0:
+		// It is no higher than what a new link has seen: that would stay for ever without a carrier.
+		h.stats.Failed++
+		return nil, statusStale
 	case h.closed || h.byID[id] >= h.opt.MaxLinks || len(h.pending) == cap(h.pending):
 		h.stats.Busy++
 		return nil, statusBusy

@@ -48,8 +48,8 @@ func parseMessage(b [messageHeader]byte) (message, error) {
 		return message{}, fmt.Errorf("%w: a message of type %d", ErrBroken, m.kind)
 	case m.kind == messageData && (m.value == 0 || m.value > maxPiece):
 		return message{}, fmt.Errorf("%w: a message of %d bytes", ErrBroken, m.value)
-	case m.kind == messageWindow && m.value == 0:
-		return message{}, fmt.Errorf("%w: a window of nothing", ErrBroken)
+	case m.kind == messageWindow && (m.value == 0 || m.value > maxCredit):
+		return message{}, fmt.Errorf("%w: a window of %d bytes", ErrBroken, m.value)
 	case m.kind != messageData && m.kind != messageWindow && m.value != 0:
 		return message{}, fmt.Errorf("%w: a message of type %d with the value %d", ErrBroken, m.kind, m.value)
 	}

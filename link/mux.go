@@ -37,7 +37,7 @@ type mux struct {
 	accept   []*Stream          // opened by the peer and not accepted yet
 	opened   sync.Cond          // accept has grown, or the link has ended
 	incoming int                // streams of the peer's that count for MaxStreams
-	closing  int                // streams closed here that the peer still has open
+	closing  []*Stream          // closed here while the peer still has them open, in that order
 }
 
 // newMux begins to receive. dialler says which end this is.
@@ -126,6 +126,9 @@ func (m *mux) take() error {
 	}
 	m.r.mu.Lock()
 	defer m.r.mu.Unlock()
+	if m.r.err != nil {
+		return m.r.err // it has ended since the header came
+	}
 	if h.kind == messageOpen {
 		return m.takeOpen(h.stream)
 	}
@@ -135,16 +138,17 @@ func (m *mux) take() error {
 	}
 	switch h.kind {
 	case messageWindow:
-		if s.credit += int(h.value); s.credit > maxCredit {
-			return fmt.Errorf("%w: a window of %d bytes", ErrBroken, s.credit)
+		if int(h.value) > maxCredit-s.credit {
+			return fmt.Errorf("%w: a window of %d bytes on top of %d", ErrBroken, h.value, s.credit)
 		}
+		s.credit += int(h.value)
 		s.writable.Broadcast()
 	case messageEnd:
 		if s.endHeard {
 			return fmt.Errorf("%w: a stream ended twice", ErrBroken)
 		}
 		s.endHeard = true
-		s.window.end()
+		s.settle()
 		s.readable.Broadcast()
 		if s.endSaid {
 			m.remove(s)
@@ -239,7 +243,7 @@ func (m *mux) remove(s *Stream) {
 		return
 	}
 	delete(m.streams, s.id)
-	s.window.end()
+	s.settle()
 	if s.closed {
 		m.forget(s)
 	}
@@ -250,16 +254,16 @@ func (m *mux) forget(s *Stream) {
 	if s.accepted {
 		m.incoming--
 	}
-	if s.lingers {
-		m.closing--
+	if i := slices.Index(m.closing, s); i >= 0 {
+		m.closing = slices.Delete(m.closing, i, i+1)
 	}
 }
 
-// linger keeps a stream that is closed here until the peer has closed it, too, or goes on sending. r.mu is held.
+// linger keeps a stream that is closed here until the peer has closed it, too, or goes on sending. One too many ends the oldest,
+// whose data have had the longest time to arrive. r.mu is held.
 func (m *mux) linger(s *Stream) {
-	s.lingers = true
-	if m.closing++; m.closing > maxClosing {
-		m.reset(s)
+	if m.closing = append(m.closing, s); len(m.closing) > maxClosing {
+		m.reset(m.closing[0])
 	}
 }
 
@@ -289,5 +293,5 @@ func (m *mux) end() {
 		s.fail(m.r.err)
 		s.window.end()
 	}
-	m.streams, m.accept = nil, nil
+	m.streams, m.accept, m.closing = nil, nil, nil
 }

@@ -54,8 +54,8 @@ type Options struct {
 	// MaxPause is the longest pause between two attempts to connect; 5 s by default. Pauses start at 50 ms and double.
 	MaxPause time.Duration
 
-	// KeepAlive is how long a carrier may be silent before it is cut, once a ping has been sent on it;
-	// pings go out after half of it. 20 s by default.
+	// KeepAlive is how long a carrier may be silent before it is cut, once a ping has been sent on it, and how long
+	// it may take for one write of at most 192 KiB; pings go out after half of it. 20 s by default.
 	KeepAlive time.Duration
 
 	// ConnectTimeout bounds one attempt to connect and upgrade, before the handshake; 15 s by default.
@@ -121,8 +121,8 @@ func (o Options) withDefaults(role Role) Options {
 	def(&o.MaxWindow, 8<<20)
 	def(&o.WindowBudget, 32<<20)
 	def(&o.HubBudget, 512<<20)
-	// A stream begins with it.
-	o.MaxWindow = max(o.MaxWindow, firstWindow)
+	// A stream begins with the one, and a peer takes no more than the other.
+	o.MaxWindow = min(max(o.MaxWindow, firstWindow), maxCredit)
 	// What the peer acknowledges at once must fit, else each Write would wait for its timer.
 	o.ReplayBuffer = max(o.ReplayBuffer, 2*ackBytes)
 	if o.Proxy == nil {

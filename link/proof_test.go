@@ -300,6 +300,10 @@ func TestClaims(t *testing.T) {
 		}
 	}
 	claims("run-1", claim{token: tok, epoch: 1}, statusUnknown) // not fresh
+	claims("run-1", claim{token: newToken(), fresh: true}, statusStale)
+	if n := h.Stats().Links; n != 0 {
+		t.Errorf("%d links are left that no claim can ever take", n)
+	}
 	claims("run-1", claim{token: tok, epoch: 5, fresh: true}, statusOK)
 	l, err := h.Accept(testContext(t))
 	if err != nil {

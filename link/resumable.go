@@ -59,6 +59,7 @@ type resumable struct {
 	byeHeard bool
 	heard    time.Time // when the last byte came
 	pinged   time.Time // when the last ping was sent
+	writing  time.Time // when the write to the carrier began that is in progress; zero if none is
 	err      error     // why it ended
 	stats    Stats
 
@@ -75,6 +76,7 @@ type resumable struct {
 var (
 	errReplaced = errors.New("replaced by a newer connection")
 	errSilent   = errors.New("nothing heard after a ping")
+	errStuck    = errors.New("it takes nothing any more")
 	errCut      = errors.New("cut on demand")
 )
 
@@ -234,13 +236,14 @@ func (r *resumable) add(head, data []byte) {
 	r.stats.BytesOut += uint64(len(head) + len(data))
 }
 
-// room reports whether a write of n bytes may go on: not while too much is unacknowledged or ahead of the carrier. r.mu is held.
+// room reports whether a write of n bytes may go on: not while too much is unacknowledged or ahead of the carrier, nor ahead of
+// a goodbye, which is the last. r.mu is held.
 func (r *resumable) room(n int) bool {
 	ahead := maxWaiting
 	if n <= smallWrite {
 		ahead = 2 * maxWaiting
 	}
-	return r.out.cost < r.opt.ReplayBuffer && r.out.waiting() < ahead
+	return !r.byeDue && r.out.cost < r.opt.ReplayBuffer && r.out.waiting() < ahead
 }
 
 // queue has writer woken when it is its turn and there is room. r.mu is held.
@@ -303,9 +306,11 @@ func (r *resumable) send(c *carrier) (more bool) {
 	if r.carrier == c {
 		if pieces := r.due(); len(pieces) > 0 {
 			r.admit()
+			r.writing = time.Now()
 			r.mu.Unlock()
 			err := c.send(pieces)
 			r.mu.Lock()
+			r.writing = time.Time{}
 			clear(pieces)
 			if err == nil {
 				r.sent()
@@ -388,7 +393,8 @@ func (r *resumable) ackLate() {
 	}
 }
 
-// alive pings a silent carrier and cuts one that does not answer.
+// alive pings a silent carrier and cuts one that does not answer, or that takes nothing: a peer may go on talking and read
+// nothing, and who is inside the carrier waits for it.
 func (r *resumable) alive() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -402,6 +408,8 @@ func (r *resumable) alive() {
 	now := time.Now()
 	asked := r.pinged.After(r.heard)
 	switch {
+	case !r.writing.IsZero() && now.Sub(r.writing) >= r.opt.KeepAlive:
+		r.lose(r.carrier, errStuck)
 	case asked && now.Sub(r.pinged) >= r.opt.KeepAlive:
 		r.lose(r.carrier, errSilent)
 	case !asked && now.Sub(r.heard) >= r.opt.KeepAlive/2:

@@ -194,6 +194,67 @@ func TestAnswersAreBounded(t *testing.T) {
 	}
 }
 
+// Who is inside a carrier is let go even if the peer that reads nothing of it goes on talking.
+func TestPeerThatOnlyTalks(t *testing.T) {
+	h, s := newTestHub(t, Options{KeepAlive: 500 * time.Millisecond, ReplayBuffer: 64 << 20})
+	c := byHand(t, s, protocolPlain)
+	claimByHand(t, c, "run-1", goodSecret, claim{fresh: true, token: newToken(), epoch: 1})
+	_ = c.raw.SetDeadline(time.Time{})
+	l, err := h.Accept(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.r.end(ErrClosed)
+	o, err := l.Open(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var talk sync.WaitGroup
+	defer talk.Wait()
+	defer c.close()
+	talk.Go(func() { // ends with the carrier
+		window := message{kind: messageWindow, stream: 2, value: 1 << 29}.bytes()
+		err := c.send([][]byte{framed(window[:])})
+		for ; err == nil; time.Sleep(50 * time.Millisecond) {
+			b := make([]byte, frameHeader)
+			frame{kind: frameAck}.put(b)
+			err = c.send([][]byte{b})
+		}
+	})
+	wrote := make(chan error, 1)
+	go func() { // ends when the carrier is cut
+		_, err := o.Write(make([]byte, 32<<20))
+		wrote <- err
+	}()
+	for before := uint64(0); before < 100_000 || before != l.Stats().BytesOut; time.Sleep(200 * time.Millisecond) { // until it is stuck
+		before = l.Stats().BytesOut
+	}
+	_ = o.Close()
+	select {
+	case <-wrote:
+	case <-time.After(30 * time.Second):
+		t.Error("a write is held in a carrier whose peer reads nothing")
+	}
+}
+
+// A stream that comes while the link ends is nobody's.
+func TestOpenAsTheLinkEnds(t *testing.T) {
+	open := message{kind: messageOpen, stream: 1}.bytes()
+	for range 300 {
+		l := newLink(Backend, "run-1", token{}, Hello{}, Options{MaxStreams: 8}.withDefaults(Backend), false, nil)
+		if err := l.r.attach(foreign(t, framed(open[:])), 0); err != nil {
+			t.Fatal(err)
+		}
+		for l.Err() == nil {
+			l.r.mu.Lock()
+			if l.r.received > 0 { // the receiver has the message, and perhaps not looked at it
+				l.r.finish(ErrClosed)
+			}
+			l.r.mu.Unlock()
+		}
+	}
+}
+
 // A peer that has proved itself and sends what is no protocol ends its own link, at once.
 func TestGarbageAfterTheProof(t *testing.T) {
 	for _, c := range []struct {
@@ -205,6 +266,7 @@ func TestGarbageAfterTheProof(t *testing.T) {
 		{"a stream of the hub's", []byte{1, 0, 0, 0, 2, 0, 0, 0, 0}},
 		{"a stream twice", []byte{1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0}},
 		{"data for nobody", []byte{2, 0, 0, 0, 1, 0, 0, 0, 1, 'x'}},
+		{"a window beyond all", []byte{1, 0, 0, 0, 1, 0, 0, 0, 0, 3, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff}},
 		{"a window for nobody", []byte{3, 0, 0, 0, 2, 0, 0, 0, 1}},
 		{"a window without end", append([]byte{1, 0, 0, 0, 1, 0, 0, 0, 0}, bytes.Repeat([]byte{3, 0, 0, 0, 1, 0x30, 0, 0, 0}, 2)...)},
 		{"a piece too large", append([]byte{1, 0, 0, 0, 1, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 2, 0, 65}, make([]byte, maxPiece+1)...)},

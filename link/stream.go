@@ -33,8 +33,7 @@ type Stream struct {
 	err      error // why the stream has ended but for that: ErrReset, or the link's end
 	closed   bool  // by Close or Reset
 	closedAt time.Time
-	dropped  int  // bytes that have come since
-	lingers  bool // it counts in mux.closing
+	dropped  int // bytes that have come since
 }
 
 // Read reads what has come. It returns io.EOF after the peer's CloseWrite or Close, ErrReset after its Reset, os.ErrDeadlineExceeded
@@ -112,7 +111,16 @@ func (s *Stream) took(n int) {
 		s.in = slices.Delete(s.in, 0, 1)
 		first.free()
 	}
+	s.settle()
 	s.tell(n)
+}
+
+// settle gives the window's growth back once nothing comes any more and nothing is left to read: unread data cost the memory that
+// the budget bounds, whether or not the peer has closed its end behind them. The link's lock is held.
+func (s *Stream) settle() {
+	if len(s.in) == 0 && (s.endHeard || s.m.streams[s.id] != s) {
+		s.window.end()
+	}
 }
 
 // deliver takes what the peer has sent. The link's lock is held.
@@ -129,6 +137,9 @@ func (s *Stream) deliver(seg *segment) {
 
 // tell counts n bytes as read or dropped, and tells the peer if it may send more. The link's lock is held.
 func (s *Stream) tell(n int) {
+	if s.endHeard {
+		return
+	}
 	if more := s.window.took(n, s.m.r.roundTrip()); more > 0 {
 		s.m.r.measure()
 		s.m.say(messageWindow, s.id, more)
@@ -258,6 +269,7 @@ func (s *Stream) Reset() error {
 func (s *Stream) shut() bool {
 	s.closed, s.closedAt = true, time.Now()
 	s.in = nil // a reader may be at them: they are not used again
+	s.settle()
 	s.readable.Broadcast()
 	s.writable.Broadcast()
 	if s.m.streams[s.id] == s {

@@ -267,6 +267,31 @@ func TestClose(t *testing.T) {
 	})
 }
 
+// Streams that the peer never closes cost those that come later nothing: what was written before a Close arrives.
+func TestClosedStreamsMakeRoom(t *testing.T) {
+	t.Parallel()
+	const closing = 256
+	r := newRig(t, link.Options{MaxStreams: 2 * closing}, nil)
+	agent, backend := r.link()
+	var first *link.Stream
+	for range closing {
+		o, a := stream(t, backend, agent)
+		_ = o.Close()
+		if first == nil {
+			first = a
+		}
+	}
+	for range 10 {
+		o, a := stream(t, backend, agent)
+		_, _ = o.Write(make([]byte, 100_000))
+		_ = o.Close()
+		eventually(t, "the oldest is reset", first.Broken)
+		if n, err := io.Copy(io.Discard, a); n != 100_000 || err != nil {
+			t.Fatalf("read %d bytes, %v", n, err)
+		}
+	}
+}
+
 // A half-closed stream whose peer resets it, or whose link ends, is found broken; one that is merely silent is not, and loses
 // nothing to the question.
 func TestBroken(t *testing.T) {

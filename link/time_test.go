@@ -204,6 +204,68 @@ func TestWindowsGrow(t *testing.T) {
 	}
 }
 
+// What nobody reads counts in the budget, whether or not more may come behind it.
+func TestUnreadDataCount(t *testing.T) {
+	far := func(conn net.Conn) net.Conn { return newFarConn(conn, 15*time.Millisecond, 0) }
+	for _, c := range []struct {
+		name string
+		end  func(a *link.Stream)
+	}{
+		{"read", func(a *link.Stream) { _, _ = io.Copy(io.Discard, a) }},
+		{"closed", func(a *link.Stream) { _ = a.Close() }},
+		{"reset", func(a *link.Stream) { _ = a.Reset() }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, both := range []bool{false, true} {
+				inMemory(t, link.Options{}, far, func(t *testing.T, _ *linktest.Network, hub *link.Hub, agent, backend *link.Link) {
+					time.Sleep(time.Second) // the first measurement of the round trip
+					o, a := stream(t, agent, backend)
+					if both {
+						_ = a.CloseWrite()
+					}
+					go func() { // ends when the stream's other end is closed, at the latest
+						_, _ = o.Write(make([]byte, 20<<20))
+						_ = o.CloseWrite()
+					}()
+					if _, err := io.CopyN(io.Discard, a, 19<<20); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(time.Second) // the rest and the end have come
+					if n := hub.Stats().Window; n < 1<<20 {
+						t.Errorf("1 MiB is unread, and %d bytes of the budget are used", n)
+					}
+					c.end(a)
+					synctest.Wait()
+					if n := hub.Stats().Window; n != 0 {
+						t.Errorf("%d bytes of the budget are used by nobody", n)
+					}
+				})
+			}
+		})
+	}
+}
+
+// A goodbye is not behind everything that is being written.
+func TestGoodbyeBesideWriters(t *testing.T) {
+	slow := func(conn net.Conn) net.Conn { return newFarConn(conn, time.Millisecond, 10e6) }
+	inMemory(t, link.Options{}, slow, func(t *testing.T, _ *linktest.Network, _ *link.Hub, agent, backend *link.Link) {
+		for range 8 {
+			o, a := stream(t, agent, backend)
+			go func() { // ends with the link
+				for b, err := make([]byte, 32<<10), error(nil); err == nil; _, err = o.Write(b) {
+				}
+			}()
+			go func() { _, _ = io.Copy(io.Discard, a) }() // ends with the link
+		}
+		time.Sleep(time.Second)
+		_ = agent.Close()
+		<-backend.Done()
+		if err := backend.Err(); !errors.Is(err, link.ErrClosed) {
+			t.Errorf("the peer was told nothing: %v", err)
+		}
+	})
+}
+
 // Whoever connects and says nothing, or one byte a second, is cut after five seconds.
 func TestSlowHandshakes(t *testing.T) {
 	inMemory(t, link.Options{}, nil, func(t *testing.T, way *linktest.Network, hub *link.Hub, _, _ *link.Link) {
