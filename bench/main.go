@@ -54,7 +54,7 @@ func bench(ctx context.Context, runs int, withDockerd, cold bool, only string) e
 	if err != nil {
 		return err
 	}
-	t, err := onHosts(ctx, filepath.Join(dir, "1"), withDockerd, measurements(runs, fsync), only)
+	t, err := onHosts(ctx, filepath.Join(dir, "1"), withDockerd, append(measurements(runs, fsync), keyMeasurements()...), only)
 	if err != nil {
 		return err
 	}
