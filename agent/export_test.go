@@ -241,6 +241,7 @@ func TestReadOfAMovingTree(t *testing.T) {
 
 // The other way: while an archive is unpacked, a process makes links of its folders.
 func TestWriteIntoAMovingTree(t *testing.T) {
+	t.Parallel()
 	b := newBox(t, boxOptions{})
 	dir := t.TempDir()
 	os.Mkdir(dir+"/outside", 0o755)
@@ -308,6 +309,7 @@ func TestReadOfAShrinkingFile(t *testing.T) {
 
 // Sparse files cost what they hold: neither the agent's memory nor the disk's room grows with their size.
 func TestSparseFiles(t *testing.T) {
+	t.Parallel()
 	b := newBox(t, boxOptions{})
 	dir := t.TempDir()
 	const size = 256 << 20 // several times what the agent may take

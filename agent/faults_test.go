@@ -25,6 +25,7 @@ const faultLines = 300
 // Whatever happens to the carriers, what is asked of an agent is answered as if nothing had: every byte, every exit code.
 // LINK_SEED repeats one run, LINK_RUNS says how many there are: see linktest.Runs.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	first, runs := linktest.Runs(30, 150)
 	seeds := make(chan uint64)
 	var workers sync.WaitGroup

@@ -230,6 +230,7 @@ func TestStoppedHelper(t *testing.T) {
 // Whoever is in the container's network may open connections to an agent that listens, and say nothing on them: they are
 // bounded, and the backend comes in all the same.
 func TestStrangersAtTheAgentsPort(t *testing.T) {
+	t.Parallel()
 	b := newBox(t, boxOptions{})
 	descriptors := func() int {
 		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", b.cmd.Process.Pid))

@@ -47,6 +47,7 @@ var goroutine = regexp.MustCompile(`(?m)^goroutine \d+ (gp=\S+ m=\S+ )?(mp=\S+ )
 
 // Execs of every kind leave no descriptor, no goroutine and no memory behind.
 func TestExecsLeaveNothing(t *testing.T) {
+	t.Parallel()
 	b := sleeper(t)
 	runs := 1000
 	if os.Getenv("SOCKERLESS_SOAK") != "" {

@@ -293,6 +293,7 @@ func TestPlatformStop(t *testing.T) {
 		{"it has none", "echo up; exec sleep 1000", 143},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			b := newBox(t, boxOptions{})
 			b.start(protocol.StartRequest{Process: sh(test.script), Linger: time.Hour, Orphan: time.Hour})
 			for range b.Logs(b.ctx(), protocol.LogsRequest{Follow: true}) {
@@ -308,6 +309,7 @@ func TestPlatformStop(t *testing.T) {
 		})
 	}
 	t.Run("held", func(t *testing.T) {
+		t.Parallel()
 		b := newBox(t, boxOptions{})
 		b.cmd.Process.Signal(syscall.SIGTERM)
 		if code := b.code(); code != 143 {
@@ -318,6 +320,7 @@ func TestPlatformStop(t *testing.T) {
 
 // Nobody is attached to what an agent that ends will not run: whoever waits for the process goes where it runs.
 func TestAttachToAnAgentThatEnds(t *testing.T) {
+	t.Parallel()
 	b := newBox(t, boxOptions{})
 	b.start(protocol.StartRequest{Process: sh("true"), Linger: time.Minute, Orphan: time.Minute})
 	b.exited(1)

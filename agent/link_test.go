@@ -117,6 +117,7 @@ func TestReverseMode(t *testing.T) {
 
 // The proxy may be told to the agent alone, with a user and a password that nothing in the container sees.
 func TestProxyOfItsOwn(t *testing.T) {
+	t.Parallel()
 	who := newCredentials()
 	hub := link.NewHub(link.Backend, func(id string) ([]byte, bool) { return who.secret, id == who.runID }, link.Options{Peer: link.Agent})
 	defer hub.Close()
@@ -210,6 +211,7 @@ func TestHubTakesTheRunsSecretOnly(t *testing.T) {
 
 // Cuts of the carrier are nothing that a session, a copy or a feed notices.
 func TestNothingNoticesCuts(t *testing.T) {
+	t.Parallel()
 	b := dialled(t, false, false)
 	b.start(protocol.StartRequest{Process: sh("i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; exec sleep 1000")})
 	stop := make(chan struct{})

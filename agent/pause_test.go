@@ -44,6 +44,7 @@ func (b *box) unpause() {
 // TestPauseStopsWhatMultiplies: loops that fork all the time, in several generations, with sessions of their own. Each waits
 // for what it has made, so that they do not take all of a busy machine's processes.
 func TestPauseStopsWhatMultiplies(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	b := newBox(t, boxOptions{})
 	b.start(protocol.StartRequest{Process: sh(`cd ` + dir + `

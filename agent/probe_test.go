@@ -285,6 +285,7 @@ func TestHealthIsKeptForAnyBackend(t *testing.T) {
 
 // Probes of every kind leave no descriptor, no process and no memory behind.
 func TestProbesLeaveNothing(t *testing.T) {
+	t.Parallel()
 	b := newBox(t, boxOptions{})
 	c := check(`case $(($$ % 4)) in 0) echo well;; 1) head -c 100000 /dev/zero; exit 1;; 2) sleep 0.001 & exit 0;; 3) sleep 1000 & sleep 1000;; esac`)
 	c.Interval, c.Timeout = time.Millisecond, 30*time.Millisecond

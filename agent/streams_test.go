@@ -188,6 +188,7 @@ func TestAttachStdin(t *testing.T) {
 }
 
 func TestManyClientsSeeTheSame(t *testing.T) {
+	t.Parallel()
 	b := newBox(t, boxOptions{})
 	const clients = 5
 	sums := make(chan string, clients)
@@ -311,6 +312,7 @@ func TestReplayBringsTheUnfinishedLine(t *testing.T) {
 }
 
 func TestBulkExecBothWays(t *testing.T) {
+	t.Parallel()
 	b := sleeper(t)
 	const size = 32 << 20
 	s, err := b.Exec(b.ctx(), protocol.ExecRequest{ID: "bulk", Process: sh("tee /dev/stderr | sha256sum >&2"), Stdin: true, Stdout: true})
@@ -387,6 +389,7 @@ func TestLogsFollow(t *testing.T) {
 }
 
 func TestManyLinesWithoutABackend(t *testing.T) {
+	t.Parallel()
 	b := newBox(t, boxOptions{})
 	b.start(protocol.StartRequest{Process: sh("seq 1 1000000"), LogLimit: 1 << 30})
 	b.disconnect()

@@ -9,6 +9,7 @@ import (
 )
 
 func TestBackend(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, reverse bool) {
 		backendtest.Run(t, func(t *testing.T) *backendtest.Target {
 			r := newRig(t, rigOptions{reverse: reverse, engine: engine.Options{Linger: time.Minute}})

@@ -47,6 +47,7 @@ func (r *rig) kept() []string {
 
 // What is copied before the start outlives the backend, and is there again in every fresh file system.
 func TestCopyBeforeStart(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	dir := t.TempDir()
 	id := r.create(sh("cat " + dir + "/f; rm " + dir + "/f"))
@@ -79,6 +80,7 @@ func TestCopyBeforeStart(t *testing.T) {
 
 // A restart in place has the files as they are.
 func TestCopyBeforeStartIsNotRepeatedInPlace(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{engine: engine.Options{Linger: time.Minute}})
 	dir := t.TempDir()
 	id := r.create(sh("cat " + dir + "/f; echo changed >" + dir + "/f"))
@@ -97,6 +99,7 @@ func TestCopyBeforeStartIsNotRepeatedInPlace(t *testing.T) {
 
 // What has no place is refused, leaves nothing behind, and takes no place from others.
 func TestCopyBeforeStartHasALimit(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{engine: engine.Options{CopyLimit: 100 << 10}})
 	dir := t.TempDir()
 	a, b := r.create(sh("true")), r.create(sh("cat "+dir+"/f | wc -c"))
@@ -174,6 +177,7 @@ func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
 // Copies that race with the start arrive all the same: before it or into the running container.
 func TestCopyWhileStarting(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, reverse bool) {
 		r := newRig(t, rigOptions{reverse: reverse})
 		dir := t.TempDir()

@@ -345,6 +345,7 @@ func TestNoAgent(t *testing.T) {
 
 // TestAgentKilled learns from the cloud what an agent cannot tell any more.
 func TestAgentKilled(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, reverse bool) {
 		r, _ := newFaulty(t, rigOptions{reverse: reverse})
 		gated, open := gate(t)
@@ -413,6 +414,7 @@ func TestDeletionIsTriedAgain(t *testing.T) {
 
 // TestLinkedAreNotPolled: what is linked costs no call.
 func TestLinkedAreNotPolled(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, reverse bool) {
 		r, f := newFaulty(t, rigOptions{reverse: reverse, engine: engine.Options{SweepEvery: 20 * time.Millisecond, Linger: time.Minute}})
 		for range 10 {

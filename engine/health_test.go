@@ -49,6 +49,7 @@ func (r *rig) statuses(id string) (all []string) {
 // A change while the backend is away is learnt, and so is how it was, after an orderly end and after a crash, which
 // stores nothing more.
 func TestHealthOverARestartOfTheBackend(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, reverse bool) {
 		for _, crash := range []bool{false, true} {
 			t.Run(map[bool]string{false: "in order", true: "crash"}[crash], func(t *testing.T) {
@@ -131,6 +132,7 @@ func (c *counting) Put(ctx context.Context, table string, item store.Item) (stor
 
 // Probes that say what the ones before have said write nothing, and such as contradict each other do not write often.
 func TestHealthIsSeldomStored(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.close()
 	s, err := store.Open(filepath.Join(r.dir, "shared.db"))
@@ -177,6 +179,7 @@ func TestHealthIsSeldomStored(t *testing.T) {
 
 // A health that cannot be stored is shown and told all the same, and stored when that works again.
 func TestHealthThatCannotBeStored(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	m := withStore(r)
 	id, flag := r.checked(10 * time.Millisecond)
@@ -196,6 +199,7 @@ func TestHealthThatCannotBeStored(t *testing.T) {
 
 // A probe that is faster than the answer to the start, and an end that comes as fast.
 func TestHealthOfAShortLife(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	for range 5 {
 		looks := filepath.Join(t.TempDir(), "looks")

@@ -45,7 +45,7 @@ func TestLostRecordsAreTold(t *testing.T) {
 	stop := func(go_, done, what string) docker.Config {
 		return sh("echo begin; seq 1 50000; echo one; while [ ! -e " + go_ + " ]; do sleep .05; done; " + what + "; echo end; touch " + done + "; sleep 600")
 	}
-	touch := func(path string) {
+	touch := func(t *testing.T, path string) {
 		t.Helper()
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -76,6 +76,7 @@ func TestLostRecordsAreTold(t *testing.T) {
 		}, "records were stored by the backend and are lost there"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, rigOptions{reverse: true, engine: engine.Options{Linger: time.Minute}})
 			dir := t.TempDir()
 			goOn, done := filepath.Join(dir, "go"), filepath.Join(dir, "done")
@@ -91,7 +92,7 @@ func TestLostRecordsAreTold(t *testing.T) {
 			r.close()
 			test.lose(filepath.Join(r.dir, "logs", id), r)
 			if test.away {
-				touch(goOn)
+				touch(t, goOn)
 				eventually(t, "all is written", func() bool { return exists(done) })
 			}
 			if r.hub != nil {
@@ -99,7 +100,7 @@ func TestLostRecordsAreTold(t *testing.T) {
 				r.newHub()
 			}
 			r.open()
-			touch(goOn)
+			touch(t, goOn)
 			eventually(t, "the backend has its agent again", func() bool { return r.exec(id, "echo", "works") == "works\n" })
 			for deadline := time.Now().Add(2 * time.Minute); !strings.HasSuffix(r.logs(id, sockerless.LogOptions{Tail: 1}), "end\n"); {
 				if time.Now().After(deadline) {

@@ -29,6 +29,7 @@ func (m *metered) Usage(ctx context.Context) ([]driver.Usage, error) {
 
 // TestMeter: docker info tells of the quota, asks for it once a minute at most, and does not wait for a cloud that hangs.
 func TestMeter(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		usage func(context.Context) ([]driver.Usage, error)
 		want  string

@@ -19,6 +19,7 @@ import (
 
 // TestObjectsSurvive: networks, their members, volumes and events are there after a restart of the backend.
 func TestObjectsSurvive(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{engine: engine.Options{Linger: time.Minute}})
 	begin := time.Now()
 	made, err := r.b.Networks.Create(t.Context(), network.CreateRequest{Name: "mynet", Labels: map[string]string{"a": "b"}})
@@ -79,6 +80,7 @@ func (r *rig) told(since time.Time) []string {
 // TestVolumeInUse: a volume that a container is for stays. No container of today's can have one, so one is put into the
 // store as another version may have left it.
 func TestVolumeInUse(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{engine: engine.Options{Linger: time.Minute}})
 	c, err := r.b.Containers.Create(t.Context(), sockerless.CreateRequest{Config: &docker.Config{Image: "shell"}})
 	if err != nil {
@@ -132,6 +134,7 @@ func TestVolumeInUse(t *testing.T) {
 
 // TestSlowFollower: who follows events and does not read holds nothing up, and is cut off once it has missed some.
 func TestSlowFollower(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{engine: engine.Options{Linger: time.Minute}})
 	reads, ended := make(chan struct{}), make(chan error, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

@@ -10,6 +10,7 @@ import (
 
 // TestPausedOverRestart: a container stays paused when the backend ends and comes again, and is not told to be so twice.
 func TestPausedOverRestart(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, reverse bool) {
 		r := newRig(t, rigOptions{reverse: reverse})
 		id := r.create(sh("trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done"))
@@ -49,6 +50,7 @@ func TestPausedOverRestart(t *testing.T) {
 
 // TestPausedInACrash: the agent has paused the container, and the backend dies before it has stored that.
 func TestPausedInACrash(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, reverse bool) {
 		r := newRig(t, rigOptions{reverse: reverse})
 		m := withStore(r)

@@ -79,6 +79,7 @@ func running(t *testing.T, f *faulty, starts []driver.Run) (n int) {
 // TestCrashWhileStarting dies after each write of a start. After the restart the container runs, or can be started, and
 // exactly one execution does.
 func TestCrashWhileStarting(t *testing.T) {
+	t.Parallel()
 	for writes := range 5 {
 		modes(t, func(t *testing.T, reverse bool) {
 			r, f := newFaulty(t, rigOptions{reverse: reverse})
@@ -133,6 +134,7 @@ func TestCrashWhileStarting(t *testing.T) {
 
 // TestCrashInTheCloudsAnswer dies while the cloud is asked to start: before it has heard, and before it is heard.
 func TestCrashInTheCloudsAnswer(t *testing.T) {
+	t.Parallel()
 	for _, accepted := range []bool{false, true} {
 		modes(t, func(t *testing.T, reverse bool) {
 			r, f := newFaulty(t, rigOptions{reverse: reverse})
@@ -193,6 +195,7 @@ func (r *rig) exec(id string, cmd ...string) string {
 
 // TestRestartOfTheBackend under everything that a container can be.
 func TestRestartOfTheBackend(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, reverse bool) {
 		r := newRig(t, rigOptions{reverse: reverse, engine: engine.Options{Linger: time.Minute}})
 		created := r.create(sh("echo created"))
@@ -249,6 +252,7 @@ func TestRestartOfTheBackend(t *testing.T) {
 
 // TestCrashAtTheExit dies before the exit is stored, and learns it afterwards.
 func TestCrashAtTheExit(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, reverse bool) {
 		r, _ := newFaulty(t, rigOptions{reverse: reverse})
 		m := withStore(r)
@@ -358,6 +362,7 @@ func TestReplicaRunAgain(t *testing.T) {
 
 // TestLingerEnds: then a start is a new execution, its log goes on, and what is new is told.
 func TestLingerEnds(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, reverse bool) {
 		r, f := newFaulty(t, rigOptions{reverse: reverse, engine: engine.Options{Linger: 200 * time.Millisecond}})
 		since := time.Now()

@@ -85,6 +85,7 @@ func gate(t *testing.T) (wait string, open func()) {
 
 // TestRestartPolicy runs the process again in the same execution, and says so as dockerd does.
 func TestRestartPolicy(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, reverse bool) {
 		r, f := newFaulty(t, rigOptions{reverse: reverse, engine: engine.Options{Linger: time.Minute}})
 		since := time.Now()
@@ -220,6 +221,7 @@ func TestStopOutlastsThePolicy(t *testing.T) {
 
 // TestRestartsWithoutTheBackend are all known when it is back.
 func TestRestartsWithoutTheBackend(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, reverse bool) {
 		r := newRig(t, rigOptions{reverse: reverse, engine: engine.Options{Linger: time.Minute}})
 		wait, open := gate(t)
@@ -248,29 +250,33 @@ func TestRestartsWithoutTheBackend(t *testing.T) {
 func TestCrashWhileRestarting(t *testing.T) {
 	t.Parallel()
 	for writes := range 5 {
-		r, f := newFaulty(t, rigOptions{engine: engine.Options{Linger: time.Minute}})
-		m := withStore(r)
-		wait, open := gate(t)
-		id := r.create(counter(t, wait+"exit 1"), policy("on-failure:3"))
-		r.start(id)
-		m.left.Store(int64(writes))
-		open()
-		eventually(t, "the store dies", func() bool { return m.left.Load() < 0 })
-		r.close()
-		m.left.Store(1 << 40)
-		r.reopen()
-		r.becomes(id, docker.StateExited)
-		if c := r.find(id); c.RestartCount != 3 || c.Run.Incarnation != 4 || f.calls.start.Load() != 1 {
-			t.Errorf("after %d writes: %d restarts, %+v", writes, c.RestartCount, c.Run)
-		}
-		if got := r.logs(id, sockerless.LogOptions{Tail: -1}); got != "run 1\nrun 2\nrun 3\nrun 4\n" {
-			t.Errorf("after %d writes: logs %q", writes, got)
-		}
+		t.Run(fmt.Sprint("after write ", writes), func(t *testing.T) {
+			t.Parallel()
+			r, f := newFaulty(t, rigOptions{engine: engine.Options{Linger: time.Minute}})
+			m := withStore(r)
+			wait, open := gate(t)
+			id := r.create(counter(t, wait+"exit 1"), policy("on-failure:3"))
+			r.start(id)
+			m.left.Store(int64(writes))
+			open()
+			eventually(t, "the store dies", func() bool { return m.left.Load() < 0 })
+			r.close()
+			m.left.Store(1 << 40)
+			r.reopen()
+			r.becomes(id, docker.StateExited)
+			if c := r.find(id); c.RestartCount != 3 || c.Run.Incarnation != 4 || f.calls.start.Load() != 1 {
+				t.Errorf("after %d writes: %d restarts, %+v", writes, c.RestartCount, c.Run)
+			}
+			if got := r.logs(id, sockerless.LogOptions{Tail: -1}); got != "run 1\nrun 2\nrun 3\nrun 4\n" {
+				t.Errorf("after %d writes: logs %q", writes, got)
+			}
+		})
 	}
 }
 
 // TestRestartInANewExecution: the replica is killed, or told to end by the platform or from inside.
 func TestRestartInANewExecution(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		script string
 		end    func(*rig, *faulty, string)
@@ -316,25 +322,28 @@ func TestRestartInANewExecution(t *testing.T) {
 func TestRestartInANewExecutionIsDurable(t *testing.T) {
 	t.Parallel()
 	for writes := range 5 {
-		r, f := newFaulty(t, rigOptions{engine: engine.Options{Linger: time.Minute}})
-		m := withStore(r)
-		wait, open := gate(t)
-		id := r.create(counter(t, wait+"[ $n = 1 ] && kill -9 $PPID; exec sleep 600"), policy("always"))
-		r.start(id)
-		eventually(t, "it has begun", func() bool { return r.logs(id, sockerless.LogOptions{Tail: -1}) != "" })
-		m.left.Store(int64(writes))
-		open()
-		eventually(t, "the store dies", func() bool { return m.left.Load() < 0 })
-		r.close()
-		m.left.Store(1 << 40)
-		r.reopen()
-		eventually(t, "it runs again", func() bool {
-			return r.find(id).RestartCount >= 1 && r.find(id).State.Status == docker.StateRunning
-		})
-		eventually(t, "one execution runs", func() bool { return !f.ends(t, id) })
-		// A start whose answer was not stored is given up and counts: that the process has not run twice is the point.
-		eventually(t, "the log goes on", func() bool {
-			return r.logs(id, sockerless.LogOptions{Tail: -1}) == "run 1\nrun 2\n"
+		t.Run(fmt.Sprint("after write ", writes), func(t *testing.T) {
+			t.Parallel()
+			r, f := newFaulty(t, rigOptions{engine: engine.Options{Linger: time.Minute}})
+			m := withStore(r)
+			wait, open := gate(t)
+			id := r.create(counter(t, wait+"[ $n = 1 ] && kill -9 $PPID; exec sleep 600"), policy("always"))
+			r.start(id)
+			eventually(t, "it has begun", func() bool { return r.logs(id, sockerless.LogOptions{Tail: -1}) != "" })
+			m.left.Store(int64(writes))
+			open()
+			eventually(t, "the store dies", func() bool { return m.left.Load() < 0 })
+			r.close()
+			m.left.Store(1 << 40)
+			r.reopen()
+			eventually(t, "it runs again", func() bool {
+				return r.find(id).RestartCount >= 1 && r.find(id).State.Status == docker.StateRunning
+			})
+			eventually(t, "one execution runs", func() bool { return !f.ends(t, id) })
+			// A start whose answer was not stored is given up and counts: that the process has not run twice is the point.
+			eventually(t, "the log goes on", func() bool {
+				return r.logs(id, sockerless.LogOptions{Tail: -1}) == "run 1\nrun 2\n"
+			})
 		})
 	}
 }
@@ -459,11 +468,12 @@ func TestRestartWhileThePolicyDoes(t *testing.T) {
 func TestRestartIsRefusedByTheAgent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{engine: engine.Options{Linger: time.Minute}})
-	prog := filepath.Join(t.TempDir(), "prog")
-	if err := os.WriteFile(prog, []byte("#!/bin/sh\nrm "+prog+"\nexit 4\n"), 0o755); err != nil { //nolint:gosec // it is to be run
+	// Not a file that is written here: a child that is being started may have it open still, and what is written cannot be run.
+	prog := filepath.Join(t.TempDir(), "sh")
+	if err := os.Symlink("/bin/sh", prog); err != nil {
 		t.Fatal(err)
 	}
-	id := r.create(docker.Config{Cmd: []string{prog}}, policy("always"))
+	id := r.create(docker.Config{Cmd: []string{prog, "-c", "rm " + prog + "; exit 4"}}, policy("always"))
 	r.start(id)
 	r.becomes(id, docker.StateExited)
 	st := r.find(id).State
@@ -474,28 +484,32 @@ func TestRestartIsRefusedByTheAgent(t *testing.T) {
 
 // TestStartAfterTheAgentWasToldToEnd from inside the container is a new execution, the first time.
 func TestStartAfterTheAgentWasToldToEnd(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, reverse bool) {
 		for _, sig := range []string{"TERM", "KILL"} {
-			for range 3 {
-				r, f := newFaulty(t, rigOptions{reverse: reverse, engine: engine.Options{Linger: time.Minute}})
-				gated, open := gate(t)
-				id := r.create(counter(t, gated+"[ $n = 1 ] && { kill -"+sig+" $PPID; sleep 600; }; exec sleep 600"))
-				wait := r.wait(id, docker.WaitConditionNextExit)
-				r.start(id)
-				open()
-				wait()
-				s := r.attach(id, sockerless.AttachOptions{Stdout: true})
-				if err := r.b.Containers.Start(t.Context(), id); err != nil {
-					t.Fatalf("after %s: %v", sig, err)
-				}
-				if c := r.find(id); c.State.Status != docker.StateRunning || f.calls.start.Load() != 2 {
-					t.Errorf("after %s: %+v, %d executions", sig, c.State, f.calls.start.Load())
-				}
-				b := make([]byte, 8+len("run 2\n"))
-				if _, err := io.ReadFull(s, b); err != nil || string(b[8:]) != "run 2\n" {
-					t.Errorf("after %s: the attached client: %q, %v", sig, b, err)
-				}
-				s.Close()
+			for i := range 3 {
+				t.Run(fmt.Sprint(sig, " ", i), func(t *testing.T) {
+					t.Parallel()
+					r, f := newFaulty(t, rigOptions{reverse: reverse, engine: engine.Options{Linger: time.Minute}})
+					gated, open := gate(t)
+					id := r.create(counter(t, gated+"[ $n = 1 ] && { kill -"+sig+" $PPID; sleep 600; }; exec sleep 600"))
+					wait := r.wait(id, docker.WaitConditionNextExit)
+					r.start(id)
+					open()
+					wait()
+					s := r.attach(id, sockerless.AttachOptions{Stdout: true})
+					if err := r.b.Containers.Start(t.Context(), id); err != nil {
+						t.Fatalf("after %s: %v", sig, err)
+					}
+					if c := r.find(id); c.State.Status != docker.StateRunning || f.calls.start.Load() != 2 {
+						t.Errorf("after %s: %+v, %d executions", sig, c.State, f.calls.start.Load())
+					}
+					b := make([]byte, 8+len("run 2\n"))
+					if _, err := io.ReadFull(s, b); err != nil || string(b[8:]) != "run 2\n" {
+						t.Errorf("after %s: the attached client: %q, %v", sig, b, err)
+					}
+					s.Close()
+				})
 			}
 		}
 	})

@@ -22,6 +22,7 @@ func (h hubHandler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 }
 
 func TestRun(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, reverse bool) {
 		r := newRig(t, rigOptions{reverse: reverse, engine: engine.Options{Linger: time.Minute}})
 		id := r.create(sh("echo out; echo err >&2; exit 5"))

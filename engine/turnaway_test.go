@@ -111,6 +111,7 @@ func (s *forgetful) Put(ctx context.Context, table string, item store.Item) (sto
 
 // TestAgentThatCannotBeStored is linked to again, also where agents are dialled.
 func TestAgentThatCannotBeStored(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, reverse bool) {
 		r, f := newFaulty(t, rigOptions{reverse: reverse, mem: memdriver.Options{StartGrace: 2 * time.Minute}})
 		s := &forgetful{Store: withStore(r).Store}
