@@ -287,6 +287,7 @@ func TestRestartInANewExecution(t *testing.T) {
 		"told from inside": {"[ $n = 1 ] && kill -TERM $PPID; exec sleep 600", nil, "143"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			modes(t, func(t *testing.T, reverse bool) {
 				r, f := newFaulty(t, rigOptions{reverse: reverse, engine: engine.Options{Linger: time.Minute}})
 				since := time.Now()
