@@ -91,6 +91,10 @@ terraform-check: ## hold the Terraform module to format, azurerm's schema, and i
 terraform-e2e: setup-test build images ## type the walk-through against the simulator with the real azurerm provider, which takes 17 minutes of CPU to build once
 	scripts/terraform-e2e
 
+.PHONY: cgroup2
+cgroup2: setup-cgroup2 build images ## hold stats, limits and what happens when memory is short to a kernel with control groups of version 2 alone, in a virtual machine
+	scripts/cgroup2
+
 .PHONY: cross
 cross: ## what laptops run builds for them, and the tests of the frontend compile
 	for os in darwin windows; do \
@@ -115,6 +119,10 @@ setup-test: ## install what the tests need: runc, a docker CLI, a C compiler for
 .PHONY: setup-conformance
 setup-conformance: ## install what make conformance needs too: python3-docker and npm
 	scripts/setup conformance
+
+.PHONY: setup-cgroup2
+setup-cgroup2: ## install what make cgroup2 needs too: qemu
+	scripts/setup cgroup2
 
 .PHONY: clean
 clean: ## remove bin/
