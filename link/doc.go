@@ -76,7 +76,7 @@
 // in them is lost. All but data and window have the value 0. What comes for a stream that is over is dropped;
 // what comes for one that was never opened, or more data than there is window for, ends the link.
 //
-// A receiver opens a window again when half of it has been read, and doubles it if that took less than a round trip
+// A receiver opens a window again when half of it has been read, and doubles it if that took less than a round trip, or to 1 MiB if less than 2 ms
 // (Options.MaxWindow, WindowBudget). Who writes to a stream writes to the carrier in the same goroutine, unless another one is
 // at that, so that a message costs no hand-over; and what is kept for a replay is the one copy that is made of it.
 //

@@ -9,6 +9,13 @@ import (
 // of the largest messages: one is sent, one is under way, one is read.
 const firstWindow = 384 << 10
 
+// Who reads faster than fast for half a window gets fastWindow, however short the way is: a program waits longer for a core than
+// for the path.
+const (
+	fast       = 2 * time.Millisecond
+	fastWindow = 1 << 20
+)
+
 // windowBudget bounds what all streams' windows of a link grow by, so that many streams that nobody reads do not cost
 // the largest window each.
 type windowBudget struct {
@@ -70,17 +77,24 @@ func (w *window) took(n int, roundTrip time.Duration) (more int) {
 		return 0
 	}
 	now := time.Now()
-	// A sender that the window holds up uses half of it in half a round trip. A larger window than that needs would be a
-	// queue, which everything on the link waits behind.
-	if now.Sub(w.told) < roundTrip {
-		if grow := min(w.size, w.most-w.size); grow > 0 && w.budget.take(grow) {
-			w.size += grow
-			w.read += grow
-		}
+	if grow := min(w.size, w.wanted(now.Sub(w.told), roundTrip)-w.size); grow > 0 && w.budget.take(grow) {
+		w.size += grow
+		w.read += grow
 	}
 	more, w.read, w.told = w.read, 0, now
 	w.left += more
 	return more
+}
+
+// wanted is how large it is to be when half of it was read within so long.
+func (w *window) wanted(took, roundTrip time.Duration) int {
+	switch {
+	case took < roundTrip: // a sender that it holds up uses half of it in half a round trip
+		return w.most
+	case took < fast:
+		return min(fastWindow, w.most)
+	}
+	return 0 // a larger window than is needed is a queue, which everything on the link waits behind
 }
 
 // end gives back what it has grown by.

@@ -15,13 +15,14 @@ func TestWindow(t *testing.T) {
 		budget    int
 		want      int
 	}{
-		{"on this machine", 100 * time.Microsecond, 500 << 10, 1 << 30, firstWindow},
+		{"on this machine", 100 * time.Microsecond, 500 << 10, 1 << 30, fastWindow},
+		{"on this machine, and slow", 100 * time.Microsecond, 50 << 10, 1 << 30, firstWindow},
 		{"on this machine, and busy", time.Millisecond, 500 << 10, 1 << 30, 4 * firstWindow},
 		{"far away", 30 * time.Millisecond, 100 << 10, 1 << 30, 16 * firstWindow},
 		{"far away and slow", 30 * time.Millisecond, 5 << 10, 1 << 30, firstWindow},
 		{"farther than it grows", time.Second, 100 << 10, 1 << 30, 8 << 20},
 		{"without a budget", 30 * time.Millisecond, 100 << 10, firstWindow - 1, firstWindow},
-		{"before it is known", 0, 500 << 10, 1 << 30, firstWindow},
+		{"before it is known", 0, 500 << 10, 1 << 30, fastWindow},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
