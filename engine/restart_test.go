@@ -246,6 +246,17 @@ func TestRestartsWithoutTheBackend(t *testing.T) {
 	})
 }
 
+// crashes lets things go on, and has the engine die with its store after so many writes and come again.
+func (r *rig) crashes(m *mortal, writes int, goOn func()) {
+	r.t.Helper()
+	m.left.Store(int64(writes))
+	goOn()
+	eventually(r.t, "the store dies", func() bool { return m.left.Load() < 0 })
+	r.close()
+	m.left.Store(1 << 40)
+	r.reopen()
+}
+
 // TestCrashWhileRestarting dies before each write of restarts. None is lost, and none is counted twice.
 func TestCrashWhileRestarting(t *testing.T) {
 	t.Parallel()
@@ -257,12 +268,7 @@ func TestCrashWhileRestarting(t *testing.T) {
 			wait, open := gate(t)
 			id := r.create(counter(t, wait+"exit 1"), policy("on-failure:3"))
 			r.start(id)
-			m.left.Store(int64(writes))
-			open()
-			eventually(t, "the store dies", func() bool { return m.left.Load() < 0 })
-			r.close()
-			m.left.Store(1 << 40)
-			r.reopen()
+			r.crashes(m, writes, open)
 			r.becomes(id, docker.StateExited)
 			if c := r.find(id); c.RestartCount != 3 || c.Run.Incarnation != 4 || f.calls.start.Load() != 1 {
 				t.Errorf("after %d writes: %d restarts, %+v", writes, c.RestartCount, c.Run)
@@ -331,12 +337,7 @@ func TestRestartInANewExecutionIsDurable(t *testing.T) {
 			id := r.create(counter(t, wait+"[ $n = 1 ] && kill -9 $PPID; exec sleep 600"), policy("always"))
 			r.start(id)
 			eventually(t, "it has begun", func() bool { return r.logs(id, sockerless.LogOptions{Tail: -1}) != "" })
-			m.left.Store(int64(writes))
-			open()
-			eventually(t, "the store dies", func() bool { return m.left.Load() < 0 })
-			r.close()
-			m.left.Store(1 << 40)
-			r.reopen()
+			r.crashes(m, writes, open)
 			eventually(t, "it runs again", func() bool {
 				return r.find(id).RestartCount >= 1 && r.find(id).State.Status == docker.StateRunning
 			})

@@ -148,10 +148,11 @@ func (m *users) errorf(format string, args ...any) {
 func (m *users) open(l *link.Link, rng *rand.Rand) {
 	for range 3 + rng.IntN(20) {
 		pause(rng, 20)
-		ctx, cancel := context.WithCancel(context.Background())
+		patience := time.Hour
 		if rng.IntN(3) == 0 {
-			ctx, cancel = context.WithTimeout(ctx, time.Duration(rng.IntN(10))*time.Millisecond)
+			patience = time.Duration(rng.IntN(10)) * time.Millisecond
 		}
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		s, err := l.Open(ctx)
 		cancel()
 		if err == nil {
